@@ -1,0 +1,144 @@
+"""Where arrays live: NumPy, CuPy or the guard that stands in for CuPy where there is no GPU.
+
+Kernels take their namespace from their inputs (`array_module`); the switch (`set_backend`) only
+says where *new* arrays are born and where NumPy inputs go at a public boundary (`asarray`).
+Nothing is ever moved silently in between, and mixing backends raises. This is the only file
+that names CuPy.
+"""
+
+import contextlib
+import functools
+import importlib
+
+import numpy as np
+
+from fourierreg import guard
+
+BACKENDS = ("numpy", "cupy", "guard")
+
+_active = "numpy"
+
+
+@functools.cache
+def _cupy():
+    """The CuPy module, or one clear line that says what to install."""
+    try:
+        cupy = importlib.import_module("cupy")
+        cupy.cuda.runtime.getDeviceCount()
+    except ImportError as error:
+        raise ImportError(
+            "backend 'cupy' needs CuPy, which is not installed: pip install 'fourierreg[gpu]'"
+        ) from error
+    except Exception as error:  # CuPy raises CUDARuntimeError, a class that needs a driver to name
+        raise RuntimeError(
+            "backend 'cupy' found no usable GPU "
+            f"({error}): use set_backend('numpy'), or pip install 'fourierreg[gpu]' on a machine "
+            "with a CUDA driver"
+        ) from error
+    return cupy
+
+
+def _namespace(name):
+    """The array namespace called `name`."""
+    if name == "numpy":
+        return np
+    if name == "guard":
+        return guard.namespace
+    if name == "cupy":
+        return _cupy()
+    raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; got {name!r}")
+
+
+def set_backend(name):
+    """Say where new arrays are born.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "guard"}
+        ``"guard"`` is NumPy in disguise: arrays that refuse every implicit conversion, so that a
+        CPU run proves that the code would run on a device.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    ImportError, RuntimeError
+        CuPy is missing, or there is no GPU.
+    """
+    global _active
+    _namespace(name)
+    _active = name
+
+
+def get_backend():
+    """Name of the active backend."""
+    return _active
+
+
+@contextlib.contextmanager
+def use_backend(name):
+    """`set_backend` for the length of a ``with`` block."""
+    before = _active
+    set_backend(name)
+    try:
+        yield
+    finally:
+        set_backend(before)
+
+
+def active_module():
+    """Namespace in which new arrays are born."""
+    return _namespace(_active)
+
+
+def backend_of(array):
+    """Name of the backend an array lives on, or None for what is no array."""
+    if isinstance(array, np.ndarray):
+        return "numpy"
+    if isinstance(array, guard.GuardArray):
+        return "guard"
+    if type(array).__module__.partition(".")[0] == "cupy" and hasattr(array, "dtype"):
+        return "cupy"
+    return None
+
+
+def array_module(*arrays):
+    """The namespace all `arrays` live in.
+
+    Raises
+    ------
+    TypeError
+        They live on different backends, or none of them is an array.
+    """
+    names = {backend_of(array) for array in arrays} - {None}
+    if len(names) != 1:
+        what = "arrays of different backends: " + ", ".join(sorted(names)) if names else "no array"
+        raise TypeError(f"got {what}; move them explicitly with to_numpy or set_backend")
+    return _namespace(names.pop())
+
+
+def asarray(array, dtype=None):
+    """Bring a public argument to the active backend (NumPy inputs move, others must be there)."""
+    xp = active_module()
+    if backend_of(array) not in (None, "numpy", _active):
+        raise TypeError(
+            f"array lives on backend {backend_of(array)!r} but {_active!r} is active: "
+            "move it explicitly with to_numpy"
+        )
+    return xp.asarray(array, dtype=dtype)
+
+
+def to_numpy(array):
+    """Copy an array to host memory as a NumPy array (a NumPy array comes back as it is)."""
+    name = backend_of(array)
+    if name == "cupy":
+        return _cupy().asnumpy(array)
+    if name == "guard":
+        return guard.unwrap(array)
+    return np.asarray(array)
+
+
+@functools.cache
+def device_kernel(source, name):
+    """Compile CUDA C `source` once and return its kernel `name`."""
+    return _cupy().RawKernel(source, name)

@@ -1,0 +1,140 @@
+"""NumPy in disguise: arrays that behave like a device's.
+
+They refuse implicit conversion to NumPy (`__array__`) and refuse to meet plain NumPy arrays, as
+CuPy's do, so that a run on a machine without a GPU proves that no kernel leaves the device.
+"""
+
+import types
+
+import numpy as np
+
+
+class GuardArray:
+    """An array that only meets its own kind, Python scalars and NumPy scalars."""
+
+    __slots__ = ("_data",)
+    __array_ufunc__ = None  # np.ndarray + GuardArray comes to __radd__, which refuses
+    __hash__ = None
+
+    def __init__(self, data):
+        self._data = data
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(
+            "implicit conversion to a NumPy array is not allowed: use fourierreg.to_numpy"
+        )
+
+    def __repr__(self):
+        return f"GuardArray({self._data!r})"
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self._data, name)
+        return _guarded(value) if callable(value) else wrap(value)
+
+    def __getitem__(self, key):
+        return wrap(self._data[_strip(key)])
+
+    def __setitem__(self, key, value):
+        self._data[_strip(key)] = _strip(value)
+
+    def __len__(self):
+        return len(self._data)
+
+    def __iter__(self):
+        return (wrap(item) for item in self._data)
+
+    def __float__(self):
+        return float(self._data)
+
+    def __int__(self):
+        return int(self._data)
+
+    def __complex__(self):
+        return complex(self._data)
+
+    def __bool__(self):
+        return bool(self._data)
+
+
+def wrap(value):
+    """Disguise arrays and NumPy scalars (a device's reductions are 0-d arrays)."""
+    if isinstance(value, np.ndarray):
+        return GuardArray(value)
+    if isinstance(value, np.number | np.bool_):
+        return GuardArray(np.asarray(value))
+    if isinstance(value, tuple | list):
+        return type(value)(wrap(item) for item in value)
+    return value
+
+
+def unwrap(array):
+    """The NumPy array under the disguise: an explicit copy to the host."""
+    return array._data
+
+
+def _strip(value):
+    """Take the disguise off an argument; a plain NumPy array is refused."""
+    if isinstance(value, GuardArray):
+        return value._data
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError(
+            f"a NumPy array of shape {value.shape} met a guard array: "
+            "bring it over with fourierreg.backend.asarray"
+        )
+    if isinstance(value, tuple | list):
+        return type(value)(_strip(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _strip(item) for key, item in value.items()}
+    return value
+
+
+def _guarded(function):
+    """`function` of NumPy, for disguised arrays."""
+
+    def call(*args, **kwargs):
+        return wrap(function(*_strip(args), **_strip(kwargs)))
+
+    return call
+
+
+def _method(name):
+    def call(self, *others):
+        result = getattr(self._data, name)(*_strip(others))
+        return self if result is self._data else wrap(result)
+
+    return call
+
+
+_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor".split()
+for _name in (
+    [f"__{op}__" for op in _BINARY]
+    + [f"__r{op}__" for op in _BINARY]
+    + [f"__i{op}__" for op in _BINARY if op != "matmul"]
+    + [f"__{op}__" for op in "lt le gt ge eq ne neg pos abs invert".split()]
+):
+    setattr(GuardArray, _name, _method(_name))
+
+
+class _Namespace(types.ModuleType):
+    """`numpy` for disguised arrays; creation from host data is explicit, by `asarray`."""
+
+    ndarray = GuardArray
+
+    def __getattr__(self, name):
+        value = getattr(np, name)
+        if isinstance(value, type) or not callable(value):
+            return value
+        return _guarded(value)
+
+    @staticmethod
+    def asarray(array, dtype=None):
+        if isinstance(array, GuardArray):
+            array = array._data
+        return GuardArray(np.asarray(array, dtype=dtype))
+
+    array = asarray
+
+
+namespace = _Namespace("fourierreg.guard.namespace")

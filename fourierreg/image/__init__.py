@@ -1,0 +1,1 @@
+"""Grids and intensities: resampling, residuals, deformations."""

@@ -1,0 +1,87 @@
+"""Deformations as displacement fields: warp, compose, invert, differentiate."""
+
+import numpy as np
+
+from fourierreg import checks
+from fourierreg.backend import array_module, asarray
+from fourierreg.image import voxels
+
+
+def warp(image, displacement, spacing=None, order=1):
+    """Resample an image: ``out(x) = image(x + displacement(x))``, periodic.
+
+    Parameters
+    ----------
+    image : array, shape (N_1, …, N_d)
+    displacement : array, shape (d, M_1, …, M_d)
+        In mm along the array axes.
+    spacing : float or sequence of float, optional
+        mm per voxel; 1 where none is given.
+    order : {0, 1}
+        0 takes the nearest voxel and keeps the dtype (labels), 1 interpolates linearly.
+
+    Returns
+    -------
+    array, shape (M_1, …, M_d)
+    """
+    image, u = asarray(image), asarray(displacement)
+    if u.ndim != image.ndim + 1 or u.shape[0] != image.ndim:
+        raise ValueError(
+            f"displacement: expected shape ({image.ndim}, …) with {image.ndim} grid axes; "
+            f"got {tuple(u.shape)}: the component axis comes first"
+        )
+    checks.choice("order", order, (0, 1))
+    lengths = checks.spacing(spacing, image.ndim)
+    if order == 1:
+        return voxels.resample(image, u, lengths, "interpolate")
+    exact = image.astype(np.float64)  # every label up to 2^53 survives
+    return voxels.resample(exact, u, lengths, "nearest").astype(image.dtype)
+
+
+def compose(outer, inner, spacing):
+    """Displacement of (id + outer) ∘ (id + inner): inner(x) + outer(x + inner(x))."""
+    return inner + voxels.resample(outer, inner, spacing, "interpolate")
+
+
+def invert(displacement, spacing, *, start=None, tolerance=1e-2, max_iterations=50):
+    """Displacement w of the inverse map: w(x) = -u(x + w(x)), by fixed-point iteration.
+
+    Parameters
+    ----------
+    displacement : array, shape (d, N_1, …, N_d), in mm
+    spacing : sequence of float
+    start : array, optional
+        First guess of w.
+    tolerance : float
+        Largest change, in voxels, at which the iteration stops.
+    max_iterations : int
+
+    Returns
+    -------
+    array, shape (d, N_1, …, N_d), in mm
+    """
+    xp = array_module(displacement)
+    lengths = xp.asarray(np.reshape(spacing, (-1, *[1] * len(spacing))).astype(np.float32))
+    w = -displacement if start is None else start
+    for _ in range(max_iterations):
+        moved = voxels.resample(displacement, w, spacing, "interpolate")
+        change = float(xp.max(xp.abs(moved + w) / lengths))
+        w = -moved
+        if change < tolerance:
+            break
+    return w
+
+
+def jacobian_determinant(displacement, spacing=None):
+    """det(I + Du) at every voxel; positive everywhere means no fold."""
+    u = asarray(displacement)
+    return voxels.jacobian_determinant(u, checks.spacing(spacing, u.shape[0]))
+
+
+def gradient(image, spacing):
+    """Periodic central differences ∂_j of an image, shape (d, N_1, …, N_d), per mm."""
+    xp = array_module(image)
+    out = xp.empty((image.ndim, *image.shape), dtype=image.dtype)
+    for j, h in enumerate(spacing):
+        out[j] = (xp.roll(image, -1, axis=j) - xp.roll(image, 1, axis=j)) / image.dtype.type(2 * h)
+    return out

@@ -1,0 +1,134 @@
+/* Loops over voxels for the GPU, in plain C: the CPU counterpart is kernels.py, and a test compiles
+ * this file with the host compiler (where FOURIERREG_KERNEL and FOURIERREG_VOXEL are defined on the
+ * command line) and compares the two. `real` is float or double. Arrays are 3D, C-ordered;
+ * interpolation is linear and periodic. */
+
+#ifndef FOURIERREG_KERNEL
+#define FOURIERREG_KERNEL extern "C" __global__ void
+#define FOURIERREG_VOXEL(count) \
+    long long voxel = (long long)blockIdx.x * blockDim.x + threadIdx.x; \
+    if (voxel >= (count)) return;
+#define FOURIERREG_END
+#define FOURIERREG_INLINE __device__ static inline
+#endif
+
+FOURIERREG_INLINE real cell(real position, long long n, long long *low, long long *high)
+{
+    real base = floor(position);
+    long long i = (long long)base % n;
+    if (i < 0) i += n;
+    *low = i;
+    *high = i + 1 == n ? 0 : i + 1;
+    return position - base;
+}
+
+FOURIERREG_INLINE real lerp_(real a, real b, real t) { return a + t * (b - a); }
+
+/* Bilinear value in the plane k: (j0 | j1) x (i0 | i1). */
+FOURIERREG_INLINE real plane(const real *s, long long ny, long long nx, long long k, long long j0,
+                             long long j1, long long i0, long long i1, real b, real a)
+{
+    const real *p = s + k * ny * nx;
+    return lerp_(lerp_(p[j0 * nx + i0], p[j0 * nx + i1], a),
+                 lerp_(p[j1 * nx + i0], p[j1 * nx + i1], a), b);
+}
+
+FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real hy, real hx,
+                              long long count, long long nz, long long ny, long long nx,
+                              long long mz, long long my, long long mx, real *out)
+{
+    FOURIERREG_VOXEL(mz * my * mx)
+    long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
+    long long k0, k1, j0, j1, i0, i1;
+    real c = cell(z + u[voxel] / hz, nz, &k0, &k1);
+    real b = cell(y + u[size + voxel] / hy, ny, &j0, &j1);
+    real a = cell(x + u[2 * size + voxel] / hx, nx, &i0, &i1);
+    for (long long f = 0; f < count; f++) {
+        const real *image = channels + f * nz * ny * nx;
+        out[f * size + voxel] = lerp_(plane(image, ny, nx, k0, j0, j1, i0, i1, b, a),
+                                      plane(image, ny, nx, k1, j0, j1, i0, i1, b, a), c);
+    }
+    FOURIERREG_END
+}
+
+FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy, real hx,
+                          long long count, long long nz, long long ny, long long nx, long long mz,
+                          long long my, long long mx, real *out)
+{
+    FOURIERREG_VOXEL(mz * my * mx)
+    long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
+    long long k, j, i, unused;
+    cell(z + u[voxel] / hz + (real)0.5, nz, &k, &unused);
+    cell(y + u[size + voxel] / hy + (real)0.5, ny, &j, &unused);
+    cell(x + u[2 * size + voxel] / hx + (real)0.5, nx, &i, &unused);
+    for (long long f = 0; f < count; f++)
+        out[f * size + voxel] = channels[((f * nz + k) * ny + j) * nx + i];
+    FOURIERREG_END
+}
+
+FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real hz,
+                                     real hy, real hx, long long nz, long long ny, long long nx,
+                                     real *residual, real *force)
+{
+    FOURIERREG_VOXEL(nz * ny * nx)
+    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    long long k0, k1, j0, j1, i0, i1;
+    real c = cell(z + u[voxel] / hz, nz, &k0, &k1);
+    real b = cell(y + u[count + voxel] / hy, ny, &j0, &j1);
+    real a = cell(x + u[2 * count + voxel] / hx, nx, &i0, &i1);
+    real low = plane(source, ny, nx, k0, j0, j1, i0, i1, b, a);
+    real high = plane(source, ny, nx, k1, j0, j1, i0, i1, b, a);
+    real value = lerp_(low, high, c);
+    real gz = high - low;
+    real gy = lerp_(plane(source, ny, nx, k0, j1, j1, i0, i1, b, a),
+                    plane(source, ny, nx, k1, j1, j1, i0, i1, b, a), c)
+            - lerp_(plane(source, ny, nx, k0, j0, j0, i0, i1, b, a),
+                    plane(source, ny, nx, k1, j0, j0, i0, i1, b, a), c);
+    real gx = lerp_(plane(source, ny, nx, k0, j0, j1, i1, i1, b, a),
+                    plane(source, ny, nx, k1, j0, j1, i1, i1, b, a), c)
+            - lerp_(plane(source, ny, nx, k0, j0, j1, i0, i0, b, a),
+                    plane(source, ny, nx, k1, j0, j1, i0, i0, b, a), c);
+    /* On a voxel the interpolant has a kink: take the mean of both one-sided slopes. */
+    if (a == 0) {
+        long long i_ = i0 == 0 ? nx - 1 : i0 - 1;
+        gx = (gx + value - lerp_(plane(source, ny, nx, k0, j0, j1, i_, i_, b, a),
+                                 plane(source, ny, nx, k1, j0, j1, i_, i_, b, a), c)) / 2;
+    }
+    if (b == 0) {
+        long long j_ = j0 == 0 ? ny - 1 : j0 - 1;
+        gy = (gy + value - lerp_(plane(source, ny, nx, k0, j_, j_, i0, i1, b, a),
+                                 plane(source, ny, nx, k1, j_, j_, i0, i1, b, a), c)) / 2;
+    }
+    if (c == 0) {
+        long long k_ = k0 == 0 ? nz - 1 : k0 - 1;
+        gz = (gz + low - plane(source, ny, nx, k_, j0, j1, i0, i1, b, a)) / 2;
+    }
+    real r = value - target[voxel];
+    residual[voxel] = r;
+    force[voxel] = r * gz / hz;
+    force[count + voxel] = r * gy / hy;
+    force[2 * count + voxel] = r * gx / hx;
+    FOURIERREG_END
+}
+
+FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, long long nz,
+                                       long long ny, long long nx, real *out)
+{
+    FOURIERREG_VOXEL(nz * ny * nx)
+    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    long long down[3], up[3];
+    real step[3] = {2 * hz, 2 * hy, 2 * hx}, m[3][3];
+    down[0] = ((z + nz - 1) % nz * ny + y) * nx + x;
+    up[0] = ((z + 1) % nz * ny + y) * nx + x;
+    down[1] = (z * ny + (y + ny - 1) % ny) * nx + x;
+    up[1] = (z * ny + (y + 1) % ny) * nx + x;
+    down[2] = (z * ny + y) * nx + (x + nx - 1) % nx;
+    up[2] = (z * ny + y) * nx + (x + 1) % nx;
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+            m[i][j] = (i == j) + (u[i * count + up[j]] - u[i * count + down[j]]) / step[j];
+    out[voxel] = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+               - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+               + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
+    FOURIERREG_END
+}

@@ -1,0 +1,155 @@
+"""Compiled loops over voxels for NumPy arrays (numba), one thread per group of rows.
+
+All take 3D arrays; a 2D image comes with a first axis of length one. Interpolation is linear and
+periodic. The same arithmetic stands in `fourierreg/image/kernels.cu` for the GPU; a test compiles
+that file with the host compiler and compares the two.
+"""
+
+import numba
+import numpy as np
+
+_parallel = numba.njit(parallel=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+_inline = numba.njit(inline="always", cache=True, error_model="numpy")
+
+
+@_inline
+def _cell(point, shift, n):
+    """Periodic neighbours i, i + 1 of point + shift, and the fraction between them."""
+    position = shift + np.float32(point)  # float32 holds every voxel index exactly
+    low = np.floor(position)
+    i = int(low)
+    if i < 0 or i >= n:  # rarely: a division costs more than the rest of the cell
+        i %= n
+    j = i + 1
+    if j == n:
+        j = 0
+    return i, j, position - low
+
+
+@_parallel
+def interpolate(channels, u, hz, hy, hx, out):
+    """out(x) = channels(x + u(x)), linear; the first axis counts channels."""
+    count, nz, ny, nx = channels.shape
+    _, mz, my, mx = out.shape
+    one = u.dtype.type(1)
+    qz, qy, qx = one / hz, one / hy, one / hx
+    for row in numba.prange(mz * my):
+        z, y = row // my, row % my
+        for x in range(mx):
+            k0, k1, c = _cell(z, u[0, z, y, x] * qz, nz)
+            j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
+            i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
+            for f in range(count):
+                s = channels[f]
+                low = (s[k0, j0, i0] * (one - a) + s[k0, j0, i1] * a) * (one - b) + (
+                    s[k0, j1, i0] * (one - a) + s[k0, j1, i1] * a
+                ) * b
+                high = (s[k1, j0, i0] * (one - a) + s[k1, j0, i1] * a) * (one - b) + (
+                    s[k1, j1, i0] * (one - a) + s[k1, j1, i1] * a
+                ) * b
+                out[f, z, y, x] = low * (one - c) + high * c
+
+
+@_parallel
+def nearest(channels, u, hz, hy, hx, out):
+    """out(x) = channels at the voxel nearest to x + u(x); the first axis counts channels."""
+    count, nz, ny, nx = channels.shape
+    _, mz, my, mx = out.shape
+    for row in numba.prange(mz * my):
+        z, y = row // my, row % my
+        for x in range(mx):
+            k = int(np.floor(z + u[0, z, y, x] / hz + 0.5)) % nz
+            j = int(np.floor(y + u[1, z, y, x] / hy + 0.5)) % ny
+            i = int(np.floor(x + u[2, z, y, x] / hx + 0.5)) % nx
+            for f in range(count):
+                out[f, z, y, x] = channels[f, k, j, i]
+
+
+@_parallel
+def residual_and_force(source, target, u, hz, hy, hx, residual, force):
+    """r = source(x + u) - target and force = r ∇source(x + u), in one pass.
+
+    Where x + u falls on a voxel the interpolant has a kink: the slope there is the mean of both
+    one-sided slopes.
+    """
+    nz, ny, nx = source.shape
+    one = u.dtype.type(1)
+    qz, qy, qx = one / hz, one / hy, one / hx
+    half = one / 2
+    for row in numba.prange(nz * ny):
+        z, y = row // ny, row % ny
+        for x in range(nx):
+            k0, k1, c = _cell(z, u[0, z, y, x] * qz, nz)
+            j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
+            i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
+            s000, s001 = source[k0, j0, i0], source[k0, j0, i1]
+            s010, s011 = source[k0, j1, i0], source[k0, j1, i1]
+            s100, s101 = source[k1, j0, i0], source[k1, j0, i1]
+            s110, s111 = source[k1, j1, i0], source[k1, j1, i1]
+            if (
+                (s000 == 0 and s001 == 0 and s010 == 0 and s011 == 0)
+                and (s100 == 0 and s101 == 0 and s110 == 0 and s111 == 0)
+                and target[z, y, x] == 0
+            ):  # background on background: most of a brain image
+                residual[z, y, x] = 0
+                force[0, z, y, x] = 0
+                force[1, z, y, x] = 0
+                force[2, z, y, x] = 0
+                continue
+            e00, e01 = s000 + a * (s001 - s000), s010 + a * (s011 - s010)
+            e10, e11 = s100 + a * (s101 - s100), s110 + a * (s111 - s110)
+            f0, f1 = e00 + b * (e01 - e00), e10 + b * (e11 - e10)
+            gx = (one - c) * ((one - b) * (s001 - s000) + b * (s011 - s010)) + c * (
+                (one - b) * (s101 - s100) + b * (s111 - s110)
+            )
+            gy = (one - c) * (e01 - e00) + c * (e11 - e10)
+            gz = f1 - f0
+            if a == 0:
+                i_ = nx - 1 if i0 == 0 else i0 - 1
+                t0 = source[k0, j0, i_] + b * (source[k0, j1, i_] - source[k0, j0, i_])
+                t1 = source[k1, j0, i_] + b * (source[k1, j1, i_] - source[k1, j0, i_])
+                value = f0 + c * (f1 - f0)
+                gx = half * (gx + value - (t0 + c * (t1 - t0)))
+            if b == 0:
+                j_ = ny - 1 if j0 == 0 else j0 - 1
+                t0 = source[k0, j_, i0] + a * (source[k0, j_, i1] - source[k0, j_, i0])
+                t1 = source[k1, j_, i0] + a * (source[k1, j_, i1] - source[k1, j_, i0])
+                value = f0 + c * (f1 - f0)
+                gy = half * (gy + value - (t0 + c * (t1 - t0)))
+            if c == 0:
+                k_ = nz - 1 if k0 == 0 else k0 - 1
+                t0 = source[k_, j0, i0] + a * (source[k_, j0, i1] - source[k_, j0, i0])
+                t1 = source[k_, j1, i0] + a * (source[k_, j1, i1] - source[k_, j1, i0])
+                gz = half * (gz + f0 - (t0 + b * (t1 - t0)))
+            r = f0 + c * (f1 - f0) - target[z, y, x]
+            residual[z, y, x] = r
+            force[0, z, y, x] = r * gz * qz
+            force[1, z, y, x] = r * gy * qy
+            force[2, z, y, x] = r * gx * qx
+
+
+@_parallel
+def jacobian_determinant(u, hz, hy, hx, out):
+    """det(I + Du) by periodic central differences."""
+    nz, ny, nx = out.shape
+    for row in numba.prange(nz * ny):
+        z, y = row // ny, row % ny
+        zm, zp = (z + nz - 1) % nz, (z + 1) % nz
+        ym, yp = (y + ny - 1) % ny, (y + 1) % ny
+        for x in range(nx):
+            xm = x - 1 if x > 0 else nx - 1
+            xp = x + 1 if x < nx - 1 else 0
+            a00 = 1 + (u[0, zp, y, x] - u[0, zm, y, x]) / (2 * hz)
+            a10 = (u[1, zp, y, x] - u[1, zm, y, x]) / (2 * hz)
+            a20 = (u[2, zp, y, x] - u[2, zm, y, x]) / (2 * hz)
+            a01 = (u[0, z, yp, x] - u[0, z, ym, x]) / (2 * hy)
+            a11 = 1 + (u[1, z, yp, x] - u[1, z, ym, x]) / (2 * hy)
+            a21 = (u[2, z, yp, x] - u[2, z, ym, x]) / (2 * hy)
+            a02 = (u[0, z, y, xp] - u[0, z, y, xm]) / (2 * hx)
+            a12 = (u[1, z, y, xp] - u[1, z, y, xm]) / (2 * hx)
+            a22 = 1 + (u[2, z, y, xp] - u[2, z, y, xm]) / (2 * hx)
+            out[z, y, x] = (
+                a00 * (a11 * a22 - a12 * a21)
+                - a01 * (a10 * a22 - a12 * a20)
+                + a02 * (a10 * a21 - a11 * a20)
+            )

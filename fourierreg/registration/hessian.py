@@ -1,0 +1,120 @@
+"""H = L/s² + (ρ/σ²) J*J, the Gauss-Newton Hessian of the energy, matrix-free.
+
+J is the derivative of the deformed image with respect to v₀. Two forms:
+
+- approximate, J ≈ -g· with g = ∇(S∘φ₁⁻¹): J*J w = M Π[g (g·w)] is a multiplication between two
+  truncations to the band, applied exactly on a grid of 4K + 1 points per axis once g gᵀ is
+  low-passed to 2K (on an axis with fewer voxels, on the voxels themselves);
+- exact, J w = g·δu with g = (∇S)∘φ₁⁻¹ and δu the linearised shooting of w.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourierreg.backend import array_module
+from fourierreg.geodesic.shooting import Geodesic, pull_back, tangent
+from fourierreg.spectral.band import inner
+from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.transform import analysis, resample_low_pass, synthesis
+
+
+@dataclass(frozen=True)
+class DataCurvature:
+    """w -> (ρ/σ²) J*J w for fields of the band (leading axes are batch axes).
+
+    Attributes
+    ----------
+    metric : Metric
+    tensor : array, (d, d, points)
+        Low-passed g gᵀ, times the weight and the number of voxels, on the small grid.
+    grid : tuple of int
+        Its shape.
+    geodesic : Geodesic or None
+        Where J is linearised exactly; None for J ≈ -g.
+    """
+
+    metric: Metric
+    tensor: object
+    grid: tuple
+    geodesic: Geodesic | None = None
+
+    def __call__(self, w):
+        if self.geodesic is None:
+            return self.multiply(w)
+        pulled = pull_back(self.geodesic, self.multiply(tangent(self.geodesic, w)))
+        return self.metric.lower(pulled)
+
+    def multiply(self, w):
+        """M (ρ/σ²) Π[g (g·w)]."""
+        xp, band = array_module(w), self.metric.band
+        values = synthesis(w, band, self.grid, self.tensor.dtype.type, xp)
+        flat = values.reshape(*values.shape[: -band.ndim], -1)
+        product = xp.einsum("ijp,...jp->...ip", self.tensor, flat)
+        return analysis(product.reshape(values.shape), band, xp).astype(w.dtype, copy=False)
+
+    @property
+    def diagonal(self):
+        """Diagonal of `multiply`, one value per component: the same at every frequency."""
+        xp, d = array_module(self.tensor), self.metric.band.ndim
+        return xp.stack([xp.mean(self.tensor[i, i]) for i in range(d)]).reshape(-1, *[1] * d)
+
+
+def data_curvature(problem, geodesic, exact=False):
+    """`DataCurvature` of a `Problem` at the end point of a geodesic."""
+    metric = geodesic.metric
+    band, shape = metric.band, problem.source.shape
+    g = problem.source_gradient(geodesic) if exact else problem.deformed_gradient(geodesic)
+    xp, d = array_module(g), band.ndim
+    grid = tuple(min(n, 4 * k + 1) for n, k in zip(shape, band.cutoff, strict=True))
+    double = tuple(2 * k for k in band.cutoff)
+    factor = problem.weight * float(np.prod(shape))
+    tensor = xp.empty((d, d, int(np.prod(grid))), dtype=g.dtype)
+    for i in range(d):
+        for j in range(i, d):
+            entry = resample_low_pass(g[i] * g[j], double, grid, xp)
+            tensor[i, j] = tensor[j, i] = factor * entry.reshape(-1)
+    return DataCurvature(metric, tensor, grid, geodesic if exact else None)
+
+
+@dataclass(frozen=True)
+class PosteriorHessian:
+    """H = L/s² + (ρ/σ²) J*J on the band, symmetric positive definite in its inner product."""
+
+    metric: Metric
+    curvature: DataCurvature
+
+    def prior(self, xp):
+        """Diagonal L/s²."""
+        return self.metric.symbol(xp) / self.metric.velocity_scale**2
+
+    def __call__(self, w):
+        return self.prior(array_module(w)) * w + self.curvature(w)
+
+    def solve(self, b, *, rtol=1e-2, max_iterations=200):
+        """H⁻¹ b for a batch of right-hand sides by preconditioned conjugate gradients.
+
+        Returns
+        -------
+        x : array like `b`
+        iterations : int
+        """
+        xp, band = array_module(b), self.metric.band
+        tail = (slice(None), *[None] * (band.ndim + 1))
+        preconditioner = self.prior(xp) + self.curvature.diagonal
+        x, r = xp.zeros_like(b), b.copy()
+        z = r / preconditioner
+        p, rz = z.copy(), inner(r, z, band, xp)
+        goal = rtol**2 * rz
+        for iteration in range(1, max_iterations + 1):
+            hp = self(p)
+            step = rz / inner(p, hp, band, xp)
+            x = x + step[tail] * p
+            r = r - step[tail] * hp
+            z = r / preconditioner
+            fresh = inner(r, z, band, xp)
+            if bool(xp.all(fresh <= goal)):
+                break
+            p = z + (fresh / rz)[tail] * p
+            rz = fresh
+        return x, iteration

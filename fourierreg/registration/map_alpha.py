@@ -1,0 +1,261 @@
+"""Infer the regularization strength α of a pair of images, with an error bar."""
+
+import math
+import time
+from typing import NamedTuple
+
+from fourierreg import checks
+from fourierreg.registration.register import (
+    TOLERANCE,
+    assemble,
+    noise_model,
+)
+from fourierreg.registration.search import MAX_STEP, Root, find_root
+from fourierreg.registration.setup import prepare
+from fourierreg.registration.solver import Solver
+
+POSTERIORS = ("marginal", "joint")
+JACOBIANS = ("auto", "approximate", "exact")
+SEARCH_FACTOR = 300.0  # α is sought between alpha0 / 300 and 300 alpha0
+ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.02, 0.1  # of ln α
+NOISE_TOLERANCE = 0.1  # of ln(ρ/σ²): a larger change sends the coarse search round again
+MAX_ROUNDS = 5
+SEARCH_VOXELS = 400_000  # the search runs on the finest grid no larger than this
+SMOOTH_START = 4.0  # times alpha0, where a strong likelihood makes roughness hard to lose
+SEARCH_TOLERANCE = 0.01  # of `minimise`
+
+
+class Gamma(NamedTuple):
+    """Gamma(shape, scale) prior of α, as a density of ln α: adds -shape ln α + α/scale to F."""
+
+    shape: float
+    scale: float
+
+    def slope(self, alpha):
+        """Derivative with respect to ln α."""
+        return alpha / self.scale - self.shape
+
+    def curvature(self, alpha):
+        """Second derivative with respect to ln α."""
+        return alpha / self.scale
+
+
+def map_alpha(
+    source,
+    target,
+    *,
+    spacing=None,
+    modes=16,
+    posterior="marginal",
+    sigma="estimate",
+    decimation=None,
+    alpha0=3.0,
+    num_steps=10,
+    integrator="euler",
+    velocity_scale=None,
+    reference_length=None,
+    power=3,
+    alpha_prior=None,
+    mask=None,
+    jacobian="auto",
+    num_probes=8,
+    pad=True,
+    max_iterations=100,
+    callback=None,
+):
+    """Infer α for a pair of images, and register them at it.
+
+    The paper's setting is ``posterior="joint", sigma=0.03``.
+
+    Parameters
+    ----------
+    source, target : arrays of one shape (N_1, …, N_d), d = 2 or 3, or nibabel images
+        As in `register`.
+    spacing, modes, sigma, decimation, num_steps, integrator, velocity_scale, reference_length
+        As in `register`.
+    posterior : {"marginal", "joint"}
+        "marginal" integrates v₀ out by Laplace's method and is nearly unbiased; "joint" is the
+        paper's Eq. 6 (errata E1 to E4, E7), whose optimum is biased upward and may not exist.
+    alpha0 : float
+        Where the search starts; it ends at 300 times more or less.
+    alpha_prior : (shape, scale), optional
+        Gamma prior, as a density of ln α; flat in ln α where None.
+    mask : bool array, optional
+        Voxels of the target that count.
+    jacobian : {"auto", "approximate", "exact"}
+        J in the Hessian of the marginal: J ≈ -∇(S∘φ⁻¹), or by linearised shooting; "auto" is
+        exact in 2D.
+    num_probes : int
+        Of the stochastic trace (bands of more than 1000 degrees of freedom).
+    pad, max_iterations, callback
+        As in `register`.
+
+    Returns
+    -------
+    Registration
+        With `alpha_interval`, the 95 % interval from the curvature of the (negative log)
+        posterior of ln α, v re-optimised and ∇(S∘φ⁻¹) computed anew on both sides.
+
+    Raises
+    ------
+    ValueError, TypeError
+        One line that names the argument, what was expected, what came and what to do.
+    """
+    began = time.perf_counter()
+    checks.choice("posterior", posterior, POSTERIORS)
+    checks.choice("jacobian", jacobian, JACOBIANS)
+    checks.count("num_probes", num_probes, minimum=2)
+    checks.positive("alpha0", alpha0)
+    prior = None
+    if alpha_prior is not None:
+        prior = Gamma(*(checks.positive("alpha_prior", float(x)) for x in alpha_prior))
+    noise = noise_model(sigma, decimation)
+    setup = prepare(
+        source,
+        target,
+        spacing=spacing,
+        modes=modes,
+        alpha=alpha0,
+        power=power,
+        reference_length=reference_length,
+        velocity_scale=velocity_scale,
+        mask=mask,
+        num_steps=num_steps,
+        integrator=integrator,
+        pad=pad,
+    )
+    exact = jacobian == "exact" or (jacobian == "auto" and setup.metric.band.ndim == 2)
+    solver = Solver(setup.problem, setup.metric, noise, callback)
+    search = _Search(solver, posterior, exact, num_probes, prior, math.log(alpha0), max_iterations)
+    root = search.run()
+    interval, trouble = (math.nan, math.nan), None
+    if root.found and math.isfinite(root.sd):
+        interval = tuple(math.exp(root.log_alpha + z * root.sd) for z in (-1.96, 1.96))
+    if not root.found:
+        trouble = _no_optimum(posterior, solver.metric.alpha, alpha0)
+    elif not math.isfinite(root.sd):
+        trouble = (
+            "The posterior of alpha is flat or convex the wrong way at its optimum, so there is no "
+            "error bar; raise num_probes, or give alpha_prior."
+        )
+    return assemble(solver, setup, interval, trouble, began)
+
+
+def _no_optimum(posterior, alpha, alpha0):
+    """The sentence for a search that ended at its limit."""
+    remedy = (
+        "use posterior='marginal', or give alpha_prior"
+        if posterior == "joint"
+        else ("the images may not constrain it: give alpha_prior, or check that they are aligned")
+    )
+    return (
+        f"No interior optimum of alpha between {alpha0 / SEARCH_FACTOR:.3g} and "
+        f"{alpha0 * SEARCH_FACTOR:.3g} (the search ended at {alpha:.3g}); {remedy}."
+    )
+
+
+class _Search:
+    """Root of dF/d ln α on the pyramid of a `Solver`; α moves only at a converged velocity (E7)."""
+
+    def __init__(self, solver, posterior, exact, num_probes, prior, start, max_iterations):
+        self.solver, self.posterior, self.exact = solver, posterior, exact
+        self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
+        self.log_alpha = start + (math.log(SMOOTH_START) if solver.anneals else 0.0)
+        self.visited = {}
+        self.limits = {
+            "lower": start - math.log(SEARCH_FACTOR),
+            "upper": start + math.log(SEARCH_FACTOR),
+        }
+
+    def slope_at(self, level, log_alpha):
+        """dF/d ln α at another α, the velocity re-optimised.
+
+        The velocity comes from the nearest larger α visited: roughness is added where the images
+        ask for it, while roughness once there is hard to lose again (a local minimum). Where none
+        was visited, and the likelihood is strong, it comes from zero.
+        """
+        solver = self.solver
+        larger = [a for a in self.visited if a >= log_alpha]
+        if larger:
+            solver.resume(self.visited[min(larger)])
+        elif solver.anneals:
+            solver.restart()
+        solver.move_to(log_alpha, level)
+        if solver.evaluation is None:
+            solver.descend(level, tolerance=TOLERANCE, max_iterations=self.max_iterations)
+        solver.fit(level, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations)
+        self.visited[log_alpha] = solver.state()
+        return self.slope_here(level)
+
+    def slope_here(self, level):
+        """dF/d ln α at the present α and velocity, the prior of α included."""
+        result = self.solver.slope(level, self.posterior, self.exact, self.num_probes)
+        if self.prior is None:
+            return result
+        alpha = self.solver.metric.alpha
+        return result._replace(
+            value=result.value + self.prior.slope(alpha),
+            frozen_curvature=result.frozen_curvature + self.prior.curvature(alpha),
+        )
+
+    def run(self):
+        """α and the noise in turn on a grid where a round is cheap, then corrected on the finest."""
+        solver, finest = self.solver, len(self.solver.levels) - 1
+        level = self.search_level()
+        for _ in range(MAX_ROUNDS):
+            root, slope = self.root(level, COARSE_ALPHA_TOLERANCE, error_bar=False)
+            moved, self.log_alpha = abs(root.log_alpha - self.log_alpha), root.log_alpha
+            change = abs(solver.update_noise())
+            if solver.noise.estimated:
+                self.visited = {}
+            if not root.found or (change < NOISE_TOLERANCE and moved < COARSE_ALPHA_TOLERANCE):
+                break
+            if not solver.noise.estimated:
+                break
+        if root.found:
+            root, slope = self.root(level, ALPHA_TOLERANCE, error_bar=True)
+        if root.found and level < finest:
+            root = self.refine(root, slope)
+        solver.move_to(root.log_alpha, finest)
+        solver.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
+        return root
+
+    def search_level(self):
+        """The finest grid of at most `SEARCH_VOXELS` voxels."""
+        sizes = [math.prod(level.source.shape) for level in self.solver.levels]
+        small = [i for i, size in enumerate(sizes) if size <= SEARCH_VOXELS]
+        return small[-1] if small else 0
+
+    def root(self, level, tolerance, error_bar):
+        """`find_root` on one grid, and the last slope it took."""
+        slopes = []
+
+        def slope_at(log_alpha):
+            slopes.append(self.slope_at(level, log_alpha))
+            return slopes[-1]
+
+        root = find_root(
+            slope_at, self.log_alpha, **self.limits, tolerance=tolerance, error_bar=error_bar
+        )
+        return root, slopes[-1]
+
+    def refine(self, root, coarse_slope):
+        """Newton steps on the finest grid, with the coarse curvature brought to its scale.
+
+        The curvature with everything re-optimised, over that at frozen v, is a property of the
+        pair that grids share; re-optimising on both sides on the finest grid would double the
+        cost of the whole estimate.
+        """
+        solver, finest = self.solver, len(self.solver.levels) - 1
+        log_alpha, share = root.log_alpha, 1 / root.sd**2 / coarse_slope.frozen_curvature
+        for _ in range(MAX_ROUNDS):
+            solver.move_to(log_alpha, finest)
+            solver.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
+            solver.update_noise()
+            slope = self.slope_here(finest)
+            curvature = share * slope.frozen_curvature
+            step = -slope.value / curvature
+            log_alpha += min(max(step, -MAX_STEP), MAX_STEP)
+            if abs(step) <= COARSE_ALPHA_TOLERANCE:
+                break
+        return Root(log_alpha, math.hypot(curvature**-0.5, slope.noise / curvature), True)

@@ -1,0 +1,189 @@
+"""Registration at a given α, and what it shares with the inference of α."""
+
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from fourierreg import checks
+from fourierreg.backend import array_module, asarray, to_numpy
+from fourierreg.image.deformation import invert
+from fourierreg.image.geometry import resample_onto
+from fourierreg.image.voxels import jacobian_determinant
+from fourierreg.registration.result import Registration
+from fourierreg.registration.setup import prepare
+from fourierreg.registration.solver import Noise, Solver
+
+TOLERANCE = 0.02  # of `minimise`
+
+
+def register(
+    source,
+    target,
+    *,
+    alpha=3.0,
+    spacing=None,
+    modes=16,
+    sigma="estimate",
+    decimation=None,
+    weight=None,
+    num_steps=10,
+    integrator="euler",
+    velocity_scale=None,
+    reference_length=None,
+    power=3,
+    mask=None,
+    pad=True,
+    max_iterations=50,
+    callback=None,
+):
+    """Register `source` to `target` at a given regularization strength α.
+
+    Minimises Eq. 3 with the normalisers of erratum E1, ⟨Lv₀, v₀⟩/2s² + ρ‖S∘φ₁⁻¹ - T‖²/2σ², over
+    the initial velocity by preconditioned L-BFGS, coarse to fine.
+
+    Parameters
+    ----------
+    source, target : arrays of one shape (N_1, …, N_d), d = 2 or 3, or nibabel images
+        Arrays are taken as they are (range about 1); nibabel images bring their geometry, are
+        divided by the 99.5th percentile of their foreground, and the source is taken onto the
+        target's grid.
+    alpha : float
+        Dimensionless.
+    spacing : float or sequence of float, optional
+        mm per voxel of arrays; 1 where none is given.
+    modes : int or sequence of int
+        Band per axis.
+    sigma : float or "estimate"
+        Noise σ in units of intensity; "estimate" takes the rms residual of the foreground.
+    decimation : float, optional
+        ρ, the fraction of independent voxels. By default estimated (virtual decimation) with
+        ``sigma="estimate"``, else 1, the paper's.
+    weight : float, optional
+        The paper's γ = ρ/σ² of Eq. 3, instead of `sigma` and `decimation`.
+    num_steps, integrator
+        Of the geodesic; "euler" or "rk4".
+    velocity_scale, reference_length : float, optional
+        s and ℓ in mm (`Metric`).
+    power : float
+        c of L = (αA + 1)^c.
+    mask : bool array, optional
+        Voxels of the target that count.
+    pad : bool
+        Surround images close to the border with zeros for the computation.
+    max_iterations : int
+        Of one fit, on any grid.
+    callback : callable, optional
+        Called with a `Record` at every accepted iteration.
+
+    Returns
+    -------
+    Registration
+
+    Raises
+    ------
+    ValueError, TypeError
+        One line that names the argument, what was expected, what came and what to do.
+    """
+    began = time.perf_counter()
+    setup = prepare(
+        source,
+        target,
+        spacing=spacing,
+        modes=modes,
+        alpha=alpha,
+        power=power,
+        reference_length=reference_length,
+        velocity_scale=velocity_scale,
+        mask=mask,
+        num_steps=num_steps,
+        integrator=integrator,
+        pad=pad,
+    )
+    if weight is not None:
+        sigma, decimation = 1.0 / math.sqrt(checks.positive("weight", weight)), 1.0
+    solver = Solver(setup.problem, setup.metric, noise_model(sigma, decimation), callback)
+    solver.descend(len(solver.levels) - 1, tolerance=TOLERANCE, max_iterations=max_iterations)
+    return assemble(solver, setup, None, None, began)
+
+
+def noise_model(sigma, decimation):
+    """`Noise` from the arguments `sigma` and `decimation`."""
+    if decimation is not None:
+        decimation = checks.positive("decimation", decimation)
+        if decimation > 1:
+            raise ValueError(
+                f"decimation: expected a fraction of voxels, at most 1; got {decimation}"
+            )
+    if isinstance(sigma, str):
+        checks.choice("sigma", sigma, ("estimate",))
+        return Noise(1.0, 1.0, True, fixed_decimation=decimation)
+    return Noise(checks.positive("sigma", sigma), 1.0 if decimation is None else decimation, False)
+
+
+def assemble(solver, setup, interval, problem_with_alpha, began):
+    """`Registration` of a finished solver; `problem_with_alpha` is a sentence or None."""
+    xp, metric = solver.xp, solver.metric
+    finest = solver.levels[-1]
+    u = finest.displacement(solver.evaluation.geodesic)
+    determinant = setup.domain.crop(jacobian_determinant(u, metric.band.spacing))
+    inverse = invert(u, metric.band.spacing)
+    displacement = setup.domain.crop(u)
+    if setup.geometry is None:
+        deformed = setup.domain.crop(finest.deformed(solver.evaluation.geodesic))
+    else:
+        moved = resample_onto(
+            setup.original, setup.source_geometry, setup.geometry, to_numpy(displacement)
+        )
+        deformed = asarray(moved, dtype=np.float32)
+    folds = int(xp.sum(determinant <= 0))
+    status, converged = _status(solver, interval, problem_with_alpha, folds)
+    return Registration(
+        alpha=metric.alpha,
+        alpha_interval=interval,
+        smoothing_length=metric.smoothing_length,
+        sigma=solver.noise.sigma,
+        decimation=solver.noise.decimation,
+        metric=metric,
+        velocity=solver.velocity,
+        displacement=displacement,
+        inverse_displacement=setup.domain.crop(inverse),
+        deformed=deformed,
+        jacobian_determinant=determinant,
+        history=tuple(solver.history),
+        converged=converged,
+        status=status,
+        seconds=time.perf_counter() - began,
+        domain=setup.domain,
+        num_steps=finest.num_steps,
+        integrator=finest.integrator,
+        geometry=setup.geometry,
+        source_geometry=setup.source_geometry,
+    )
+
+
+def _status(solver, interval, problem_with_alpha, folds):
+    """A sentence on how it went, and whether it went well."""
+    if folds:
+        return (
+            f"Folded: the Jacobian determinant is not positive at {folds} voxels; "
+            "use a larger alpha, a smaller velocity_scale or more num_steps."
+        ), False
+    if problem_with_alpha is not None:
+        return problem_with_alpha, False
+    if solver.at_boundary:
+        return (
+            "Stopped at the edge of the diffeomorphisms: further steps would fold the map; "
+            "use a larger alpha, or more num_steps."
+        ), False
+    if not solver.settled:
+        return (
+            "The energy was still falling when the iterations ran out; raise max_iterations."
+        ), False
+    if interval is None:
+        return "Converged at the given alpha.", True
+    low, high = interval
+    return (
+        f"Converged: alpha = {solver.metric.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}."
+    ), True

@@ -1,0 +1,129 @@
+"""From the arguments of a public call to a problem: images checked, scaled, placed and padded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fourierreg import checks
+
+from fourierreg.geodesic.shooting import INTEGRATORS
+from fourierreg.image.domain import Domain, padded_domain
+from fourierreg.image.geometry import Geometry, foreground_scale, is_nibabel, resample_onto
+from fourierreg.registration.energy import Problem
+from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.operators import default_reference_length
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a registration starts from.
+
+    Attributes
+    ----------
+    problem : Problem
+        On the padded grid, with weight 1.
+    metric : Metric
+        Of the padded grid; its reference length is that of the images' own field of view.
+    domain : Domain
+    geometry : Geometry or None
+        Of the target, where images came as nibabel images.
+    source_geometry : Geometry or None
+    original : ndarray or None
+        The source on its own grid, scaled: what `deformed` samples once.
+    scales : tuple of float
+        What source and target were divided by.
+    """
+
+    problem: Problem
+    metric: Metric
+    domain: Domain
+    geometry: Geometry | None
+    source_geometry: Geometry | None
+    original: object
+    scales: tuple
+
+
+def prepare(
+    source,
+    target,
+    *,
+    spacing,
+    modes,
+    alpha,
+    power,
+    reference_length,
+    velocity_scale,
+    mask,
+    num_steps,
+    integrator,
+    pad,
+):
+    """Check every argument once and build the `Setup`."""
+    checks.count("num_steps", num_steps)
+    checks.choice("integrator", integrator, INTEGRATORS)
+    alpha = checks.positive("alpha", alpha)
+    geometry = source_geometry = original = None
+    scales = (1.0, 1.0)
+    if is_nibabel(source) or is_nibabel(target):
+        if not (is_nibabel(source) and is_nibabel(target)):
+            raise TypeError(
+                "source, target: expected two arrays or two nibabel images, not one each"
+            )
+        if spacing is not None:
+            raise ValueError("spacing: nibabel images bring their own; leave it out")
+        geometry, source_geometry = Geometry.of(target), Geometry.of(source)
+        spacing = geometry.spacing
+        original, target, scales = _scaled(source), _scaled(target), None
+        scales = (original[1], target[1])
+        original, target = original[0], target[0]
+        source = original
+        if not source_geometry.matches(geometry):
+            source = resample_onto(original, source_geometry, geometry)
+            if not np.any(source):
+                raise ValueError(
+                    "source: does not overlap the target in scanner space: check the affines "
+                    "(fslorient, nibabel), or align the images first"
+                )
+    source, target = checks.image("source", source), checks.image("target", target)
+    checks.same_shape("source", source, "target", target)
+    spacing = checks.spacing(spacing, target.ndim)
+    mask = checks.mask(mask, target)
+    checks.modes(modes, tuple(target.shape))
+    if reference_length is None:
+        reference_length = default_reference_length(target.shape, spacing)
+    domain = padded_domain(source, target, pad)
+    metric = Metric.create(
+        domain.padded_shape,
+        spacing=spacing,
+        modes=modes,
+        alpha=alpha,
+        power=power,
+        reference_length=reference_length,
+        velocity_scale=velocity_scale,
+    )
+    problem = Problem(
+        domain.pad(source),
+        domain.pad(target),
+        spacing,
+        1.0,
+        mask=None if mask is None else domain.pad(mask),
+        num_steps=num_steps,
+        integrator=integrator,
+    )
+    return Setup(problem, metric, domain, geometry, source_geometry, original, scales)
+
+
+def _scaled(image):
+    """Voxels of a nibabel image divided by the 99.5th percentile of its foreground."""
+    data = np.asanyarray(image.dataobj)
+    if data.dtype.kind not in "biuf":
+        raise TypeError(f"image: expected real-valued voxels; got dtype {data.dtype}")
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise ValueError(
+            f"image: expected a 3D volume; got shape {data.shape}: extract one volume first"
+        )
+    data = np.ascontiguousarray(data, dtype=np.float32)
+    scale = foreground_scale(data)
+    return data / np.float32(scale if scale > 0 else 1.0), scale

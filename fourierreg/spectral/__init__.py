@@ -1,0 +1,1 @@
+"""Algebra on low frequencies: knows nothing of images."""

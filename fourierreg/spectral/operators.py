@@ -1,0 +1,46 @@
+"""Differential operators, all diagonal in frequency (DESIGN §2)."""
+
+import functools
+import math
+
+import numpy as np
+
+from fourierreg.spectral.band import axis_frequencies
+
+
+@functools.lru_cache(maxsize=64)
+def laplacian(band, reference_length, xp):
+    """A_k = ℓ² Σ_j (2 - 2 cos(2π k_j / N_j)) / h_j², shape (*coefficient_shape)."""
+    symbol = sum(
+        (2.0 - 2.0 * np.cos(2.0 * np.pi * k / n)) / h**2
+        for k, n, h in zip(axis_frequencies(band), band.shape, band.spacing, strict=True)
+    )
+    return xp.asarray(reference_length**2 * symbol)
+
+
+@functools.lru_cache(maxsize=64)
+def derivative(band, xp):
+    """D_{j,k} = i sin(2π k_j / N_j) / h_j (central difference), shape (d, *coefficient_shape)."""
+    symbols = [
+        1j * np.sin(2.0 * np.pi * k / n) / h
+        for k, n, h in zip(axis_frequencies(band), band.shape, band.spacing, strict=True)
+    ]
+    return xp.asarray(np.stack(np.broadcast_arrays(*symbols)))
+
+
+def jacobian(v, band, xp):
+    """(Dv)_{ij} = D_j v_i: ``(…, d, *band)`` to ``(…, d, d, *band)``."""
+    d = band.ndim
+    return xp.expand_dims(v, -d - 1) * derivative(band, xp).astype(v.dtype, copy=False)
+
+
+def divergence(tensor, band, xp):
+    """(∇·t)_i = Σ_j D_j t_{ij}: ``(…, d, d, *band)`` to ``(…, d, *band)``."""
+    return xp.sum(
+        tensor * derivative(band, xp).astype(tensor.dtype, copy=False), axis=-band.ndim - 1
+    )
+
+
+def default_reference_length(shape, spacing):
+    """ℓ = (Π_j N_j h_j)^{1/d} / 16, in mm: makes α dimensionless."""
+    return math.prod(n * h for n, h in zip(shape, spacing, strict=True)) ** (1 / len(shape)) / 16
