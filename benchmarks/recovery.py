@@ -19,10 +19,21 @@ from fourierreg.data.bullseye import bullseye
 from fourierreg.image.deformation import jacobian_determinant
 
 TABLE = Path(__file__).parent / "tables" / "recovery_2d.csv"
-COLUMNS = (
-    "alpha seed posterior jacobian estimate low high sd z max_displacement min_jacobian seconds "
-    "status"
-).split()
+COLUMNS = [
+    "alpha",
+    "seed",
+    "posterior",
+    "jacobian",
+    "estimate",
+    "low",
+    "high",
+    "sd",
+    "z",
+    "max_displacement",
+    "min_jacobian",
+    "seconds",
+    "status",
+]
 SIGMA, SCALE = 0.03, 1.0
 
 

@@ -107,26 +107,36 @@ def _method(name):
     return call
 
 
-_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor".split()
+_BINARY = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"]
 for _name in (
     [f"__{op}__" for op in _BINARY]
     + [f"__r{op}__" for op in _BINARY]
     + [f"__i{op}__" for op in _BINARY if op != "matmul"]
-    + [f"__{op}__" for op in "lt le gt ge eq ne neg pos abs invert".split()]
+    + [f"__{op}__" for op in ["lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "invert"]]
 ):
     setattr(GuardArray, _name, _method(_name))
 
 
-class _Namespace(types.ModuleType):
-    """`numpy` for disguised arrays; creation from host data is explicit, by `asarray`."""
+class _Submodule(types.ModuleType):
+    """A module of NumPy for disguised arrays."""
 
-    ndarray = GuardArray
+    def __init__(self, module):
+        super().__init__(f"fourierreg.guard.{module.__name__}")
+        self._module = module
 
     def __getattr__(self, name):
-        value = getattr(np, name)
+        value = getattr(self._module, name)
+        if isinstance(value, types.ModuleType):
+            return _Submodule(value)
         if isinstance(value, type) or not callable(value):
             return value
         return _guarded(value)
+
+
+class _Namespace(_Submodule):
+    """`numpy` for disguised arrays; creation from host data is explicit, by `asarray`."""
+
+    ndarray = GuardArray
 
     @staticmethod
     def asarray(array, dtype=None):
@@ -137,4 +147,4 @@ class _Namespace(types.ModuleType):
     array = asarray
 
 
-namespace = _Namespace("fourierreg.guard.namespace")
+namespace = _Namespace(np)

@@ -40,9 +40,9 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
     FOURIERREG_VOXEL(mz * my * mx)
     long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
     long long k0, k1, j0, j1, i0, i1;
-    real c = cell(z + u[voxel] / hz, nz, &k0, &k1);
-    real b = cell(y + u[size + voxel] / hy, ny, &j0, &j1);
-    real a = cell(x + u[2 * size + voxel] / hx, nx, &i0, &i1);
+    real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
+    real b = cell(y + u[size + voxel] * (1 / hy), ny, &j0, &j1);
+    real a = cell(x + u[2 * size + voxel] * (1 / hx), nx, &i0, &i1);
     for (long long f = 0; f < count; f++) {
         const real *image = channels + f * nz * ny * nx;
         out[f * size + voxel] = lerp_(plane(image, ny, nx, k0, j0, j1, i0, i1, b, a),
@@ -73,9 +73,9 @@ FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, con
     FOURIERREG_VOXEL(nz * ny * nx)
     long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
     long long k0, k1, j0, j1, i0, i1;
-    real c = cell(z + u[voxel] / hz, nz, &k0, &k1);
-    real b = cell(y + u[count + voxel] / hy, ny, &j0, &j1);
-    real a = cell(x + u[2 * count + voxel] / hx, nx, &i0, &i1);
+    real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
+    real b = cell(y + u[count + voxel] * (1 / hy), ny, &j0, &j1);
+    real a = cell(x + u[2 * count + voxel] * (1 / hx), nx, &i0, &i1);
     real low = plane(source, ny, nx, k0, j0, j1, i0, i1, b, a);
     real high = plane(source, ny, nx, k1, j0, j1, i0, i1, b, a);
     real value = lerp_(low, high, c);
@@ -105,9 +105,9 @@ FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, con
     }
     real r = value - target[voxel];
     residual[voxel] = r;
-    force[voxel] = r * gz / hz;
-    force[count + voxel] = r * gy / hy;
-    force[2 * count + voxel] = r * gx / hx;
+    force[voxel] = r * gz * (1 / hz);
+    force[count + voxel] = r * gy * (1 / hy);
+    force[2 * count + voxel] = r * gx * (1 / hx);
     FOURIERREG_END
 }
 

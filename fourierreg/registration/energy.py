@@ -1,4 +1,4 @@
-"""The energy of an initial velocity: prior term plus Gaussian likelihood, with its exact gradient."""
+"""The energy of an initial velocity, prior plus Gaussian likelihood, with its exact gradient."""
 
 import math
 from dataclasses import dataclass
@@ -83,15 +83,7 @@ class Problem:
         steps of the integrator.
         """
         xp, band = array_module(v), metric.band
-        working = v.astype(np.result_type(self.source.dtype, np.complex64), copy=False)
-        with np.errstate(over="ignore", invalid="ignore"):  # a wild step blows up: refused below
-            geodesic = shoot(
-                working,
-                metric,
-                num_steps=self.num_steps,
-                integrator=self.integrator,
-                linearise=True,
-            )
+        geodesic = self.shoot(v, metric)
         if not is_diffeomorphism(geodesic):
             return Evaluation(math.inf, math.inf, math.inf, math.inf, None, geodesic)
         residual, force = residual_and_force(
@@ -108,6 +100,18 @@ class Problem:
         likelihood = 0.5 * self.weight * square
         slope = momentum + metric.lower(pulled.astype(v.dtype))
         return Evaluation(prior + likelihood, prior, likelihood, square / voxels, slope, geodesic)
+
+    def shoot(self, v, metric):
+        """Geodesic of a velocity, in the precision of the images."""
+        working = v.astype(np.result_type(self.source.dtype, np.complex64), copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # a wild step may blow up
+            return shoot(
+                working,
+                metric,
+                num_steps=self.num_steps,
+                integrator=self.integrator,
+                linearise=True,
+            )
 
     def displacement(self, geodesic):
         """End displacement of the inverse map on this grid, in mm."""

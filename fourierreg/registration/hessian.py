@@ -96,8 +96,7 @@ class PosteriorHessian:
 
         Returns
         -------
-        x : array like `b`
-        iterations : int
+        array like `b`
         """
         xp, band = array_module(b), self.metric.band
         tail = (slice(None), *[None] * (band.ndim + 1))
@@ -106,7 +105,7 @@ class PosteriorHessian:
         z = r / preconditioner
         p, rz = z.copy(), inner(r, z, band, xp)
         goal = rtol**2 * rz
-        for iteration in range(1, max_iterations + 1):
+        for _ in range(max_iterations):
             hp = self(p)
             step = rz / inner(p, hp, band, xp)
             x = x + step[tail] * p
@@ -117,4 +116,4 @@ class PosteriorHessian:
                 break
             p = z + (fresh / rz)[tail] * p
             rz = fresh
-        return x, iteration
+        return x

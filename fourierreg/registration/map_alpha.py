@@ -20,8 +20,8 @@ SEARCH_FACTOR = 300.0  # α is sought between alpha0 / 300 and 300 alpha0
 ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.02, 0.1  # of ln α
 NOISE_TOLERANCE = 0.1  # of ln(ρ/σ²): a larger change sends the coarse search round again
 MAX_ROUNDS = 5
-SEARCH_VOXELS = 400_000  # the search runs on the finest grid no larger than this
-SMOOTH_START = 4.0  # times alpha0, where a strong likelihood makes roughness hard to lose
+SEARCH_VOXELS = 600_000  # the search runs on the finest grid no larger than this
+SMOOTH_START = 4.0  # times alpha0: in 2D, with a strong likelihood, roughness is hard to lose
 SEARCH_TOLERANCE = 0.01  # of `minimise`
 
 
@@ -160,7 +160,8 @@ class _Search:
     def __init__(self, solver, posterior, exact, num_probes, prior, start, max_iterations):
         self.solver, self.posterior, self.exact = solver, posterior, exact
         self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
-        self.log_alpha = start + (math.log(SMOOTH_START) if solver.anneals else 0.0)
+        smooth = solver.anneals and solver.metric.band.ndim == 2
+        self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
         self.visited = {}
         self.limits = {
             "lower": start - math.log(SEARCH_FACTOR),
@@ -199,7 +200,7 @@ class _Search:
         )
 
     def run(self):
-        """α and the noise in turn on a grid where a round is cheap, then corrected on the finest."""
+        """α and the noise in turn on a grid where rounds are cheap, corrected on the finest."""
         solver, finest = self.solver, len(self.solver.levels) - 1
         level = self.search_level()
         for _ in range(MAX_ROUNDS):

@@ -2,12 +2,11 @@
 
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.backend import array_module, asarray, to_numpy
+from fourierreg.backend import asarray, to_numpy
 from fourierreg.image.deformation import invert
 from fourierreg.image.geometry import resample_onto
 from fourierreg.image.voxels import jacobian_determinant

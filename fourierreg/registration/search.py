@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 MAX_STEP = math.log(2.0)
-MIN_SPREAD = 0.1  # of ln α between the two slopes that give the curvature
+MIN_SPREAD, MAX_SPREAD = 0.1, 0.3  # of ln α between the two slopes that give the curvature
 FROZEN_SHARE = 0.6  # d²F at re-optimised v, as a share of that at frozen v (DESIGN: 0.5 to 0.7)
 
 
@@ -53,7 +53,7 @@ def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12, error_
     curvature = _curvature(points, root)
     if error_bar and curvature is None:
         sd = 1 / math.sqrt(max(FROZEN_SHARE * slope.frozen_curvature, 1.0))
-        probe = root - max(1.5 * MIN_SPREAD, min(2 * sd, MAX_STEP))
+        probe = root - max(1.5 * MIN_SPREAD, min(2 * sd, 0.8 * MAX_SPREAD))
         points.append((probe, slope_at(probe).value))
         curvature = _curvature(points, root)
     if curvature is None or curvature <= 0:
@@ -83,6 +83,6 @@ def _curvature(points, root):
     """Slope of the slopes between the two points around `root` that are far enough apart."""
     nearest = sorted(points, key=lambda p: abs(p[0] - root))
     for other in nearest[1:]:
-        if abs(other[0] - nearest[0][0]) >= MIN_SPREAD:
+        if MIN_SPREAD <= abs(other[0] - nearest[0][0]) <= MAX_SPREAD:
             return (other[1] - nearest[0][1]) / (other[0] - nearest[0][0])
     return None

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourierreg import checks
-
 from fourierreg.geodesic.shooting import INTEGRATORS
 from fourierreg.image.domain import Domain, padded_domain
 from fourierreg.image.geometry import Geometry, foreground_scale, is_nibabel, resample_onto
@@ -67,7 +66,7 @@ def prepare(
     if is_nibabel(source) or is_nibabel(target):
         if not (is_nibabel(source) and is_nibabel(target)):
             raise TypeError(
-                "source, target: expected two arrays or two nibabel images, not one each"
+                "source, target: expected two arrays or two nibabel images; got one of each"
             )
         if spacing is not None:
             raise ValueError("spacing: nibabel images bring their own; leave it out")

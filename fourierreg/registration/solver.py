@@ -12,11 +12,12 @@ from fourierreg.backend import array_module
 from fourierreg.image.voxels import residual_and_force
 from fourierreg.registration import noise
 from fourierreg.registration.hessian import PosteriorHessian, data_curvature
-from fourierreg.registration.marginal import alpha_slope, joint_slope
+from fourierreg.registration.marginal import alpha_slope, joint_slope, velocity_drift
 from fourierreg.registration.optimise import minimise
 from fourierreg.registration.pyramid import at_shape, level_shapes
 from fourierreg.spectral.band import inner
 
+DRIFT_STEP = 0.05  # of ln α, on both sides, for the change of g with α
 ANNEALING = 10.0  # factor between the weights of successive fits
 
 
@@ -80,15 +81,13 @@ class Solver:
         return replace(unit, weight=unit.weight * self.noise.weight)
 
     def move_to(self, log_alpha, level):
-        """Change α and carry the velocity along: dv/d ln α = -H⁻¹ (c/s²) E v, to first order."""
+        """Change α and carry the velocity along, to first order."""
         change = log_alpha - math.log(self.metric.alpha)
         if self.evaluation is not None and change != 0.0:
             curvature = data_curvature(self.problem(level), self.evaluation.geodesic)
-            metric = self.metric
-            pull = metric.power / metric.velocity_scale**2 * metric.alpha_symbol(self.xp)
+            hessian = PosteriorHessian(self.metric, curvature)
             with threadpool_limits(1, user_api="blas"):
-                drift, _ = PosteriorHessian(metric, curvature).solve((pull * self.velocity)[None])
-            self.velocity = self.velocity - change * drift[0]
+                self.velocity = self.velocity + change * velocity_drift(self.velocity, hessian)
         self.metric = self.metric.with_alpha(math.exp(log_alpha))
 
     def fit(self, level, *, tolerance=0.02, max_iterations=50):
@@ -172,9 +171,16 @@ class Solver:
         """dF/d ln α (marginal) or ∂f/∂ ln α (joint) at the present velocity."""
         if posterior == "joint":
             return joint_slope(self.velocity, self.metric)
+        problem, v = self.problem(level), self.velocity
         with threadpool_limits(1, user_api="blas"):
-            curvature = data_curvature(self.problem(level), self.evaluation.geodesic, exact)
-            return alpha_slope(self.velocity, PosteriorHessian(self.metric, curvature), num_probes)
+            curvature = data_curvature(problem, self.evaluation.geodesic, exact)
+            hessian = PosteriorHessian(self.metric, curvature)
+            drift = DRIFT_STEP * velocity_drift(v, hessian)
+            beside = [
+                data_curvature(problem, problem.shoot(v + sign * drift, self.metric), exact)
+                for sign in (-1.0, 1.0)
+            ]
+            return alpha_slope(v, hessian, beside, DRIFT_STEP, num_probes)
 
     def voxels(self):
         """M: voxels of the mask or foreground."""

@@ -1,0 +1,7 @@
+"""``python -m fourierreg``."""
+
+import sys
+
+from fourierreg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,192 @@
+"""The folder a run leaves: pictures, warps for ITK, and a `result.json` to repeat it from."""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from fourierreg import __version__, metrics
+from fourierreg.atomic import replacing, temporary_path
+from fourierreg.backend import get_backend, to_numpy
+from fourierreg.data.nifti import InputError
+from fourierreg.image.geometry import resample_onto
+from fourierreg.registration.result import Registration
+
+PACKAGES = ("numpy", "scipy", "numba", "nibabel")
+VELOCITY = "velocity.npz"
+
+
+def prepare_folder(path):
+    """Make an output folder and prove that it can be written to, before any work is done."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_path(folder / "writable") as name:
+            Path(name).write_bytes(b"0")
+        (folder / "writable").unlink()
+    except OSError as error:
+        raise InputError(
+            f"--output: cannot write to {folder} ({error.strerror}); choose another folder"
+        ) from error
+    return folder
+
+
+def disk_error(folder, error):
+    """The line for a disk that filled up or vanished while results were written."""
+    why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    return InputError(f"--output: cannot write to {folder} ({why}); free space and run again")
+
+
+def sha256(path):
+    """Digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def warp_field(displacement, geometry):
+    """A displacement as ITK expects it: 5-D NIfTI, intent 1007, mm, LPS.
+
+    Parameters
+    ----------
+    displacement : array, (3, N_1, N_2, N_3), mm along the array axes
+    geometry : Geometry
+        Of the grid it lives on.
+    """
+    ras = np.tensordot(geometry.directions, to_numpy(displacement), axes=1)
+    lps = ras * np.array([-1.0, -1.0, 1.0]).reshape(3, 1, 1, 1)
+    data = np.moveaxis(lps, 0, -1)[:, :, :, None, :].astype(np.float32)
+    image = nib.Nifti1Image(data, geometry.matrix)
+    image.header.set_intent("vector")
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def volume(data, geometry, dtype=None):
+    """A scalar volume on a grid."""
+    data = to_numpy(data)
+    image = nib.Nifti1Image(data if dtype is None else data.astype(dtype), geometry.matrix)
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def save_nifti(image, path):
+    """Write a NIfTI file, all or nothing."""
+    with temporary_path(path) as name:
+        nib.save(image, name)
+
+
+def warp_onto(result, data, geometry, *, inverse=False, order=1):
+    """Resample a volume through a saved registration, interpolating it once.
+
+    Parameters
+    ----------
+    result : Registration
+        With geometry.
+    data : ndarray on `geometry`
+    inverse : bool
+        Take an image of the target's space to the source's instead.
+    order : {0, 1}
+    """
+    u = result.inverse_displacement if inverse else result.displacement
+    moved = resample_onto(data, geometry, result.geometry, to_numpy(u), order=order)
+    return moved.astype(data.dtype) if order == 0 else moved.astype(np.float32)
+
+
+def write(folder, result, source, target, report):
+    """Write everything a run leaves; `report` goes into ``result.json`` last.
+
+    Parameters
+    ----------
+    folder : Path
+    result : Registration
+    source, target : ndarrays on the target's grid
+        For the figure.
+    report : dict
+    """
+    geometry = result.geometry
+    try:
+        save_nifti(volume(result.deformed, geometry, np.float32), folder / "deformed.nii.gz")
+        save_nifti(warp_field(result.displacement, geometry), folder / "1Warp.nii.gz")
+        inverse = warp_field(result.inverse_displacement, geometry)
+        save_nifti(inverse, folder / "1InverseWarp.nii.gz")
+        determinant = volume(result.jacobian_determinant, geometry, np.float32)
+        save_nifti(determinant, folder / "jacobian.nii.gz")
+        result.save(folder / VELOCITY)
+        _figure(folder / "figure.png", result, source, target)
+        with replacing(folder / "result.json") as file:
+            json.dump(report, file, indent=2, allow_nan=False)
+            file.write("\n")
+    except OSError as error:
+        raise disk_error(folder, error) from error
+
+
+def _figure(path, result, source, target):
+    """The overview picture, where matplotlib is installed."""
+    try:
+        from fourierreg.plotting import overview
+
+        figure = overview(result, source, target)
+    except ModuleNotFoundError:
+        return
+    with temporary_path(path) as name:
+        figure.savefig(name, dpi=110)
+
+
+def load(folder):
+    """The `Registration` a run left in a folder."""
+    path = Path(folder) / VELOCITY
+    if not path.is_file():
+        raise InputError(f"DIR: no {VELOCITY} in {folder}; give the output folder of a run")
+    try:
+        return Registration.load(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"DIR: {path} cannot be read ({error}); run the registration again"
+        ) from error
+
+
+def describe(result, inputs, parameters, command):
+    """What ``result.json`` holds: everything needed to repeat the run, and what it found."""
+    interval = result.alpha_interval
+    finite = interval is not None and all(np.isfinite(interval))
+    return {
+        "fourierreg": __version__,
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": inputs,
+        "parameters": parameters,
+        "alpha": result.alpha,
+        "alpha_interval_95": list(interval) if finite else None,
+        "smoothing_length_mm": result.smoothing_length,
+        "sigma": result.sigma,
+        "decimation": result.decimation,
+        "velocity_scale_mm": result.metric.velocity_scale,
+        "reference_length_mm": result.metric.reference_length,
+        "modes": list(result.metric.band.modes),
+        "computation_shape": list(result.metric.band.shape),
+        "converged": result.converged,
+        "status": result.status,
+        "iterations": len(result.history),
+        "seconds": round(result.seconds, 3),
+        "jacobian": metrics.jacobian_statistics(result.jacobian_determinant),
+        "backend": get_backend(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "threads": os.cpu_count(),
+    }
+
+
+def _versions():
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

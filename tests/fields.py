@@ -1,0 +1,32 @@
+"""Random fields and images for the tests, on the active backend, from a seed."""
+
+import numpy as np
+
+from fourierreg.backend import active_module
+from fourierreg.data.prior import sample_velocity
+from fourierreg.spectral.band import unpack
+
+
+def white(band, seed, batch=()):
+    """A vector field of the band with independent standard normal coordinates."""
+    xp = active_module()
+    shape = (*batch, band.ndim, band.num_frequencies)
+    return unpack(xp.asarray(np.random.default_rng(seed).standard_normal(shape)), band, xp)
+
+
+def velocity(metric, seed, size=None, factor=2.0):
+    """`factor` standard deviations of the prior: displacements of about half a voxel."""
+    return factor * sample_velocity(metric, seed, size)
+
+
+def smooth_image(shape, seed, cutoff=2, dtype=np.float64):
+    """A random image of frequencies |k_j| <= cutoff, of standard deviation 1/4."""
+    grids = np.meshgrid(*(2 * np.pi * np.arange(n) / n for n in shape), indexing="ij")
+    rng = np.random.default_rng(seed)
+    image = np.zeros(shape)
+    for _ in range(8):
+        k = rng.integers(-cutoff, cutoff + 1, len(shape))
+        phase = sum(kj * g for kj, g in zip(k, grids, strict=True))
+        image += rng.standard_normal() * np.cos(phase + rng.uniform(0, 2 * np.pi))
+    image -= image.mean()
+    return active_module().asarray((0.25 * image / image.std()).astype(dtype))

@@ -1,0 +1,130 @@
+"""The CUDA kernels are plain C: compiled by the host compiler, they equal the numba kernels.
+
+The loop over voxels, which the GPU spreads over threads, is given on the command line.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from fourierreg.image import kernels
+from tests import laws
+
+SHAPE = (5, 6, 7)
+SPACING = (0.5, 2.0, 1.0)  # powers of two: u / h and u (1 / h) round alike, and meet kinks exactly
+TYPES = {"float": np.float32, "double": np.float64}
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def compiled(request, tmp_path_factory):
+    """(library, dtype) of kernels.cu for one precision."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no host compiler")
+    folder = tmp_path_factory.mktemp("kernels")
+    source, library = folder / "kernels.c", folder / "kernels.so"
+    body = resources.files("fourierreg.image").joinpath("kernels.cu").read_text()
+    source.write_text(f"#include <math.h>\n{body}")
+    macros = {
+        "real": request.param,
+        "FOURIERREG_KERNEL": "void",
+        "FOURIERREG_INLINE": "static inline",
+        "FOURIERREG_VOXEL(count)": "for (long long voxel = 0; voxel < (count); voxel++) {",
+        "FOURIERREG_END": "}",
+    }
+    defines = [f"-D{name}={value}" for name, value in macros.items()]
+    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    command = [compiler, *flags, *defines, str(source), "-o", str(library), "-lm"]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    return ctypes.CDLL(str(library)), TYPES[request.param]
+
+
+def call(library, name, inputs, sizes, outputs):
+    """A kernel as `voxels._launch` calls it on the device: inputs, spacing, sizes, outputs."""
+    real = ctypes.c_float if outputs[0].dtype == np.float32 else ctypes.c_double
+    arrays = [[ctypes.c_void_p(a.ctypes.data) for a in group] for group in (inputs, outputs)]
+    lengths = [real(h) for h in SPACING]
+    getattr(library, name)(*arrays[0], *lengths, *map(ctypes.c_longlong, sizes), *arrays[1])
+
+
+def displacement(kind, dtype, shape=SHAPE):
+    """Displacements in mm: general, on the kinks, or more than two periods out."""
+    rng = np.random.default_rng(1)
+    whole = rng.integers(-3, 4, (3, *shape))
+    fraction = rng.uniform(0.05, 0.45, (3, *shape))  # off the kinks of both kernels
+    moved = {
+        "rest": np.zeros((3, *shape)),
+        "general": whole + fraction,
+        "kinks": whole.astype(float),
+        "one kink": whole + fraction * np.reshape([1, 0, 1], (3, 1, 1, 1)),
+        "far": whole
+        + fraction
+        + 2 * np.reshape(SHAPE, (3, 1, 1, 1)) * rng.choice([-1, 1], (3, *shape)),
+        "ties": whole + 0.5,
+    }[kind]
+    return (moved * np.reshape(SPACING, (3, 1, 1, 1))).astype(dtype)
+
+
+KINDS = ("rest", "general", "kinks", "one kink", "far", "ties")
+
+
+def spacing(dtype):
+    return [dtype(h) for h in SPACING]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["interpolate", "nearest"])
+def test_resampling(compiled, name, kind):
+    library, dtype = compiled
+    channels = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(dtype)
+    grid = (4, 7, 6)  # not that of the image
+    u = displacement(kind, dtype, grid)
+    expected, actual = np.empty((2, 2, *grid), dtype)
+    getattr(kernels, name)(channels, u, *spacing(dtype), expected)
+    call(library, name, [channels, u], (*channels.shape, *grid), [actual])
+    laws.close(actual, expected, rtol=0.0 if name == "nearest" else laws.rtol_of(dtype))
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_residual_and_force(compiled, kind, background):
+    library, dtype = compiled
+    source, target = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(dtype)
+    if background:  # numba skips it, C does not
+        source[:3], target[1:, 2:] = 0, 0
+    u = displacement(kind, dtype)
+    expected = [np.empty(SHAPE, dtype), np.empty((3, *SHAPE), dtype)]
+    actual = [np.empty_like(a) for a in expected]
+    kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
+    call(library, "residual_and_force", [source, target, u], SHAPE, actual)
+    for a, b in zip(actual, expected, strict=True):
+        laws.close(a, b)
+
+
+def test_jacobian_determinant(compiled):
+    library, dtype = compiled
+    u = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(dtype)
+    expected, actual = np.empty((2, *SHAPE), dtype)
+    kernels.jacobian_determinant(u, *spacing(dtype), expected)
+    call(library, "jacobian_determinant", [u], SHAPE, [actual])
+    laws.close(actual, expected)
+
+
+def test_a_flat_volume_stands_for_a_2d_image(compiled):
+    library, dtype = compiled
+    shape = (1, 6, 7)
+    rng = np.random.default_rng(0)
+    source, target = rng.standard_normal((2, *shape)).astype(dtype)
+    u = np.zeros((3, *shape), dtype)
+    u[1:] = rng.uniform(0.05, 0.45, (2, *shape))
+    expected = [np.empty(shape, dtype), np.empty((3, *shape), dtype)]
+    actual = [np.empty_like(a) for a in expected]
+    kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
+    call(library, "residual_and_force", [source, target, u], shape, actual)
+    for a, b in zip(actual, expected, strict=True):
+        laws.close(a, b)

@@ -1,0 +1,128 @@
+"""The energy and its gradient, which is that of the discretised energy, to rounding."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fourierreg.backend import asarray, to_numpy
+from fourierreg.geodesic.shooting import shoot
+from fourierreg.image.deformation import warp
+from fourierreg.registration.energy import is_diffeomorphism
+from fourierreg.spectral.band import inner
+from fourierreg.spectral.metric import Metric
+from tests import laws
+from tests.fields import velocity
+from tests.registration import problems
+
+# At this step (in units of a velocity of half a voxel) no voxel crosses a kink of the linear
+# interpolant, and rounding leaves the remainder three digits.
+STEP = 2e-5
+
+
+@pytest.fixture(params=problems.CASES, ids=problems.CASES.keys())
+def case(request):
+    return request.param
+
+
+@pytest.fixture(params=["euler", "rk4"])
+def integrator(request):
+    return request.param
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_gradient(case, backend, xp, integrator, masked):
+    metric, problem, v, _ = problems.solved(case, masked=masked, integrator=integrator)
+    w = velocity(metric, 6)
+    evaluation = problem.evaluate(v, metric)
+    slope = float(inner(evaluation.gradient, w, metric.band, xp))
+
+    def total(x):
+        return problem.evaluate(x, metric).total
+
+    laws.gradient(total, v, w, slope, STEP)
+    difference = (total(v + STEP * w) - total(v - STEP * w)) / (2 * STEP)
+    assert math.isclose(difference, slope, rel_tol=1e-4)
+
+
+def test_gradient_of_the_likelihood_alone(case, backend, xp):
+    metric, problem, v, _ = problems.solved(case)
+    w = velocity(metric, 6)
+    prior = metric.inner(v, w) / metric.velocity_scale**2
+    slope = float(inner(problem.evaluate(v, metric).gradient, w, metric.band, xp) - prior)
+    laws.gradient(lambda x: problem.evaluate(x, metric).likelihood, v, w, slope, STEP)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+def test_terms_of_the_energy(case, backend, masked):
+    # <Lv,v>/2s² + ρ|r|²/2σ², a sum over voxels (erratum E1)
+    metric, problem, v, geodesic = problems.solved(case, masked=masked)
+    evaluation = problem.evaluate(v, metric)
+    u = geodesic.displacement(dtype=np.float64)
+    r = to_numpy(warp(problem.source, u, problem.spacing)) - to_numpy(problem.target)
+    if masked:
+        r = r * to_numpy(problem.mask)
+    assert math.isclose(evaluation.likelihood, problem.weight * np.sum(r**2) / 2, rel_tol=1e-9)
+    assert math.isclose(evaluation.mean_square, np.mean(r**2), rel_tol=1e-9)
+    expected = float(metric.inner(v, v)) / (2 * metric.velocity_scale**2)
+    assert math.isclose(evaluation.prior, expected, rel_tol=1e-9)
+    assert evaluation.total == evaluation.prior + evaluation.likelihood
+
+
+def test_single_precision_images(case, backend, xp):
+    metric, problem, v, _ = problems.solved(case)
+    exact = problem.evaluate(v, metric)
+    single = problems.Problem(
+        problem.source.astype(np.float32),
+        problem.target.astype(np.float32),
+        problem.spacing,
+        problem.weight,
+        None,
+        problem.num_steps,
+    ).evaluate(v, metric)
+    assert single.gradient.dtype == np.complex128  # the optimiser's, whatever the images are
+    rtol = laws.rtol_of(np.float32)
+    assert math.isclose(single.total, exact.total, rel_tol=rtol)
+    laws.close(single.gradient, exact.gradient, rtol)
+
+
+def test_no_mismatch_at_rest_between_equal_images(backend, xp):
+    metric = Metric.create((20, 17), modes=6)
+    problem = problems.make(metric)
+    same = problems.Problem(problem.source, problem.source, problem.spacing, 1.0)
+    evaluation = same.evaluate(xp.zeros_like(velocity(metric, 0)), metric)
+    assert evaluation.total == 0.0
+    assert float(xp.max(xp.abs(evaluation.gradient))) == 0.0
+
+
+@pytest.mark.parametrize("factor", [30.0, 1e3, 1e200])
+def test_a_fold_costs_infinity(case, backend, factor):
+    metric, problem, v, _ = problems.solved(case)
+    evaluation = problem.evaluate(factor * v, metric)
+    assert evaluation.total == math.inf
+    assert evaluation.gradient is None
+    assert not is_diffeomorphism(evaluation.geodesic)
+
+
+def test_a_displacement_beyond_a_quarter_of_the_domain_is_refused(backend, xp):
+    metric = Metric.create((20, 17), modes=6)
+    v = xp.zeros_like(velocity(metric, 0))
+    for shift, allowed in ((4.9, True), (5.1, False)):
+        v[0, 0, 0] = shift
+        assert is_diffeomorphism(shoot(v, metric, num_steps=2)) is allowed
+
+
+def test_gradients_of_the_deformed_image(case, backend):
+    metric, problem, _, geodesic = problems.solved(case, masked=True)
+    deformed = to_numpy(problem.deformed(geodesic))
+    u = to_numpy(problem.displacement(geodesic))
+    laws.close(deformed, warp(problem.source, problem.displacement(geodesic), problem.spacing))
+    inside, source = to_numpy(problem.mask), to_numpy(problem.source)
+    assert u.shape == (metric.band.ndim, *source.shape)
+    g, pulled = problem.deformed_gradient(geodesic), problem.source_gradient(geodesic)
+    for j, h in enumerate(problem.spacing):
+        slope = (np.roll(deformed, -1, j) - np.roll(deformed, 1, j)) / (2 * h)
+        laws.close(g[j], slope * inside)
+        slope = (np.roll(source, -1, j) - np.roll(source, 1, j)) / (2 * h)
+        moved = warp(asarray(slope), problem.displacement(geodesic), problem.spacing)
+        laws.close(pulled[j], to_numpy(moved) * inside)

@@ -1,0 +1,107 @@
+"""The search for the root of dF/d ln α, on functions whose root is known."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from fourierreg.registration.search import find_root
+
+LIMITS = {"lower": math.log(1e-2), "upper": math.log(1e3), "tolerance": 0.01}
+
+
+class Function:
+    """A slope, its derivative at frozen v (a share of the true one), and where it was asked."""
+
+    def __init__(self, value, derivative, frozen=1.6):
+        self.value, self.derivative, self.frozen = value, derivative, frozen
+        self.calls = []
+
+    def __call__(self, x):
+        self.calls.append(x)
+        return SimpleNamespace(
+            value=self.value(x), frozen_curvature=self.frozen * self.derivative(x)
+        )
+
+
+def line(root, curvature, frozen=1.6):
+    return Function(lambda x: curvature * (x - root), lambda x: curvature, frozen)
+
+
+def exponential(root):
+    return Function(lambda x: 50 * (math.exp(x) - math.exp(root)), lambda x: 50 * math.exp(x))
+
+
+@pytest.mark.parametrize("frozen", [0.3, 1.0, 1.6, 10.0])
+@pytest.mark.parametrize("start", [-1.0, 0.5, 1.1, 4.0])
+def test_line(start, frozen):
+    root, curvature = 1.1, 80.0
+    slope = line(root, curvature, frozen)
+    found = find_root(slope, start, **LIMITS)
+    assert found.found
+    assert abs(found.log_alpha - root) <= LIMITS["tolerance"]
+    # sd = (d²F/d(ln α)²)^{-1/2}; differences of a line are exact.
+    assert math.isclose(found.sd, 1 / math.sqrt(curvature), rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("start", [-1.0, 0.5, 1.5, 3.0])
+def test_convex(start):
+    root = 1.1
+    slope = exponential(root)
+    found = find_root(slope, start, **LIMITS)
+    assert found.found
+    assert abs(found.log_alpha - root) <= 2 * LIMITS["tolerance"]
+    # The curvature is a difference between points up to one step, ln 2, apart: that of exp is
+    # (1 - 1/2) / ln 2 = 0.72 of the one at the root, and sd a fifth too large.
+    assert math.isclose(found.sd, 1 / math.sqrt(50 * math.exp(root)), rel_tol=0.2)
+
+
+@pytest.mark.parametrize("start", [-1.0, 3.0])
+def test_concave(start):
+    slope = Function(lambda x: -20 * (math.exp(-x) - math.exp(-1)), lambda x: 20 * math.exp(-x))
+    found = find_root(slope, start, **LIMITS)
+    assert found.found
+    assert abs(found.log_alpha - 1) <= 2 * LIMITS["tolerance"]
+
+
+def test_a_step_function_is_bracketed():
+    # Nothing but its sign is to be trusted: tanh is flat away from the root.
+    slope = Function(
+        lambda x: 100 * math.tanh(20 * (x - 1.3)),
+        lambda x: 2000 / math.cosh(min(20 * abs(x - 1.3), 300)) ** 2,
+    )
+    found = find_root(slope, 0.0, **LIMITS, max_slopes=40)
+    assert found.found
+    assert abs(found.log_alpha - 1.3) <= 2 * LIMITS["tolerance"]
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_no_root(sign):
+    # The joint objective, falling all the way: the search ends at its limits and says so.
+    slope = Function(lambda x: sign * (10 + math.exp(-abs(x))), lambda x: 1.0)
+    found = find_root(slope, 1.0, **LIMITS)
+    assert not found.found
+    assert math.isnan(found.sd)
+    assert all(LIMITS["lower"] <= x <= LIMITS["upper"] for x in slope.calls)
+
+
+def test_negative_curvature_walks_towards_the_root():
+    # At an unconverged start the frozen curvature may be negative: only the sign counts then.
+    slope = Function(lambda x: 60 * (x - 2), lambda x: -1.0)
+    found = find_root(slope, 0.0, **LIMITS)
+    assert found.found
+    assert abs(found.log_alpha - 2) <= LIMITS["tolerance"]
+
+
+def test_slopes_are_counted():
+    slope = exponential(1.1)
+    find_root(slope, 4.0, **LIMITS, max_slopes=2)
+    assert len(slope.calls) == 2
+
+
+def test_error_bar_costs_a_slope_only_where_it_is_asked_for():
+    with_bar, without = line(1.1, 80.0), line(1.1, 80.0)
+    assert find_root(with_bar, 1.1, **LIMITS).sd > 0
+    assert math.isnan(find_root(without, 1.1, **LIMITS, error_bar=False).sd)
+    assert len(with_bar.calls) == 2
+    assert len(without.calls) == 1

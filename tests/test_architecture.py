@@ -1,0 +1,129 @@
+"""The shape of the code: dependencies point down only (DESIGN §6)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fourierreg
+
+PACKAGE = Path(fourierreg.__file__).parent
+MAX_LINES = 400
+
+# Bottom to top. A name stands for a module or a folder; those of one set may know each other.
+LAYERS = (
+    {"checks", "backend", "guard", "atomic"},
+    {"spectral"},
+    {"geodesic"},
+    {"image"},
+    {"registration"},
+    {"data"},
+    {"learning"},
+    {"metrics", "plotting", "output", "cli", "__main__"},
+)
+STRANGERS = {("image", "geodesic")}  # neighbours in the order that need nothing of each other
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(name):
+    """Height of a module or folder; the package's own `__init__` (version, lazy names) is at 0."""
+    if name == "__init__":
+        return 0
+    for height, layer in enumerate(LAYERS):
+        if name in layer:
+            return height
+    raise AssertionError(f"{name}: in no layer; add it to LAYERS where it belongs")
+
+
+def part_of(path):
+    """First component of a file's place in the package: `spectral`, `backend`, …"""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported_parts(tree, path):
+    """Parts of the package a syntax tree imports, in functions too, with their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            root, _, rest = name.partition(".")
+            if root == "fourierreg":
+                part = rest.partition(".")[0]
+                known = (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()
+                yield (part if part and known else "__init__"), node.lineno
+
+
+def violations(tree, path):
+    """Arrows that point up, or at a stranger."""
+    here = part_of(path)
+    for part, line in imported_parts(tree, path):
+        if layer_of(part) > layer_of(here) or (here, part) in STRANGERS:
+            yield f"{here} ({path.name}:{line}) imports {part}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_dependencies_point_down(path):
+    assert not list(violations(ast.parse(path.read_text()), path))
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "allowed"),
+    [
+        ("spectral/band.py", "from fourierreg.backend import array_module", True),
+        ("spectral/band.py", "from fourierreg.geodesic import lie", False),
+        ("spectral/band.py", "from fourierreg import image", False),
+        ("spectral/band.py", "def f():\n    import fourierreg.image.voxels", False),
+        ("geodesic/lie.py", "from fourierreg.image.voxels import resample", False),
+        ("image/voxels.py", "from fourierreg.geodesic import lie", False),
+        ("backend.py", "from fourierreg import guard", True),
+        ("backend.py", "from fourierreg.spectral import band", False),
+        ("output.py", "from fourierreg import __version__, metrics", True),
+        ("registration/energy.py", "from fourierreg.cli import main", False),
+    ],
+)
+def test_the_check_itself(place, line, allowed):
+    assert (not list(violations(ast.parse(line), PACKAGE / place))) is allowed
+
+
+def mentions(tree, word):
+    """Lines on which code, not prose, imports or names `word`."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Name):
+            names = [node.id]
+        elif isinstance(node, ast.Attribute):
+            names = [node.attr]
+        elif isinstance(node, ast.Call):  # importlib.import_module("cupy")
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            if called in ("import_module", "find_spec"):
+                names = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
+        if any(name.split(".")[0] == word for name in names):
+            yield node.lineno
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_only_the_backend_knows_cupy(path):
+    # The word may stand elsewhere as the name of a backend; the library may not.
+    lines = list(mentions(ast.parse(path.read_text()), "cupy"))
+    assert bool(lines) == (path.name == "backend.py"), lines
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_every_module_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))

@@ -1,0 +1,271 @@
+"""Where arrays live: the switch, the guard, and what an import costs."""
+
+import json
+import math
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg import backend as backends
+from fourierreg import guard
+from fourierreg.backend import (
+    active_module,
+    array_module,
+    asarray,
+    backend_of,
+    get_backend,
+    set_backend,
+    to_numpy,
+    use_backend,
+)
+from fourierreg.guard import GuardArray
+
+NEVER_IMPORTED = (
+    "keras",
+    "tensorflow",
+    "cupy",
+    "dask",
+    "matplotlib",
+    "numba",
+    "nibabel",
+    "scipy.optimize",
+)
+
+
+def test_set_and_get():
+    assert get_backend() == "numpy"
+    set_backend("guard")
+    assert get_backend() == "guard"
+    assert active_module() is guard.namespace
+
+
+def test_use_restores_even_after_an_error():
+    with pytest.raises(KeyError), use_backend("guard"):
+        assert get_backend() == "guard"
+        raise KeyError
+    assert get_backend() == "numpy"
+
+
+def test_uses_nest():
+    with use_backend("guard"):
+        with use_backend("numpy"):
+            assert get_backend() == "numpy"
+        assert get_backend() == "guard"
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match=r"backend: .*numpy, cupy, guard; got 'torch'"):
+        set_backend("torch")
+    assert get_backend() == "numpy"
+
+
+@pytest.fixture
+def without_cupy(monkeypatch):
+    """A machine on which `import cupy` fails."""
+    backends._cupy.cache_clear()
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    yield
+    backends._cupy.cache_clear()
+
+
+def test_missing_cupy_names_the_extra(without_cupy):
+    with pytest.raises(ImportError, match=r"pip install 'fourierreg\[gpu\]'"):
+        set_backend("cupy")
+    assert get_backend() == "numpy"
+
+
+@pytest.mark.gpu
+def test_cupy_arrays(request):
+    try:
+        set_backend("cupy")
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(str(error))
+    x = asarray(np.arange(3.0))
+    assert backend_of(x) == "cupy"
+    with pytest.raises(TypeError):
+        np.asarray(x)
+    np.testing.assert_array_equal(to_numpy(x), np.arange(3.0))
+
+
+def test_arrays_say_where_they_live(backend):
+    x = asarray(np.arange(3.0))
+    assert backend_of(x) == backend
+    assert array_module(x, 2.0, None) is active_module()
+    np.testing.assert_array_equal(to_numpy(x), np.arange(3.0))
+    assert isinstance(to_numpy(x), np.ndarray)
+
+
+def test_the_namespace_comes_from_the_inputs_not_from_the_switch():
+    x = asarray(np.zeros(2))
+    with use_backend("guard"):
+        assert array_module(x) is np
+
+
+def test_mixing_backends_raises():
+    a = np.zeros(3)
+    with use_backend("guard"):
+        b = asarray(np.zeros(3))
+    with pytest.raises(TypeError, match="guard, numpy"):
+        array_module(a, b)
+
+
+@pytest.mark.parametrize("values", [(), (1.0,), (None, [1, 2])])
+def test_no_array_at_all_raises(values):
+    with pytest.raises(TypeError, match="no array"):
+        array_module(*values)
+
+
+def test_public_arguments_move_to_the_active_backend():
+    with use_backend("guard"):
+        x = asarray([1, 2], dtype=np.float32)
+        assert backend_of(x) == "guard"
+        assert x.dtype == np.float32
+        assert backend_of(asarray(x)) == "guard"
+    with pytest.raises(TypeError, match=r"'guard' but 'numpy' is active.*to_numpy"):
+        asarray(x)
+
+
+def test_to_numpy_leaves_numpy_alone():
+    x = np.arange(3)
+    assert to_numpy(x) is x
+
+
+# The guard
+
+
+@pytest.fixture
+def disguised():
+    set_backend("guard")
+    return asarray(np.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, np.array, np.stack, np.exp, np.float64])
+def test_guard_refuses_implicit_conversion(disguised, convert):
+    with pytest.raises(TypeError):
+        convert(disguised)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda g, n: g + n,
+        lambda g, n: n + g,
+        lambda g, n: g * n,
+        lambda g, n: n @ g.T,
+        lambda g, n: g @ n.T,
+        lambda g, n: g < n,
+        lambda g, n: guard.namespace.add(g, n),
+        lambda g, n: guard.namespace.sum(n),
+        lambda g, n: guard.namespace.stack([g, n]),
+        lambda g, n: guard.namespace.where(g > 0, g, n),
+        lambda g, n: np.add(g, n),
+        lambda g, n: n.__iadd__(g),
+        lambda g, n: g.__setitem__(slice(None), n),
+        lambda g, n: n.__setitem__(slice(None), g),
+        lambda g, n: g[n > 0],
+    ],
+)
+def test_guard_refuses_to_mix(disguised, mix):
+    with pytest.raises(TypeError):
+        mix(disguised, np.ones((2, 3)))
+
+
+def test_guard_meets_its_own_kind_and_scalars(disguised):
+    plain = to_numpy(disguised)
+    for result, expected in [
+        (2 * disguised + 1, 2 * plain + 1),
+        (disguised - np.float64(2), plain - 2),
+        (disguised / (1 + disguised), plain / (1 + plain)),
+        (disguised @ disguised.T, plain @ plain.T),
+        (-(disguised**2), -(plain**2)),
+        (disguised[disguised > 2], plain[plain > 2]),
+        (disguised.reshape(3, 2).sum(axis=0), plain.reshape(3, 2).sum(axis=0)),
+        (guard.namespace.einsum("ij,ij->i", disguised, disguised), (plain**2).sum(axis=1)),
+        (guard.namespace.zeros((2, 2)), np.zeros((2, 2))),
+    ]:
+        assert isinstance(result, GuardArray)
+        np.testing.assert_array_equal(to_numpy(result), expected)
+
+
+def test_guard_writes_in_place(disguised):
+    same = disguised
+    disguised += 1
+    assert disguised is same
+    disguised[0] = 7.0
+    disguised[1, 1:] = disguised[0, 1:]
+    np.testing.assert_array_equal(to_numpy(disguised), [[7, 7, 7], [4, 7, 7]])
+
+
+def test_guard_reductions_are_arrays_and_convert_only_by_name(disguised):
+    total = guard.namespace.sum(disguised)
+    assert isinstance(total, GuardArray)
+    assert float(total) == 15.0
+    assert int(total) == 15
+    assert bool(guard.namespace.all(disguised >= 0)) is True
+    with pytest.raises(TypeError):
+        math.sqrt(np.asarray(total))
+
+
+def test_guard_survives_a_pickle(disguised):
+    again = pickle.loads(pickle.dumps(disguised))
+    np.testing.assert_array_equal(to_numpy(again), to_numpy(disguised))
+
+
+@pytest.mark.xfail(
+    guard.namespace.linalg is np.linalg,
+    reason="guard.namespace.linalg is numpy.linalg itself and refuses guard arrays",
+    raises=TypeError,
+    strict=True,
+)
+def test_guard_disguises_linear_algebra_too():
+    set_backend("guard")
+    inverse = guard.namespace.linalg.inv(asarray(2.0 * np.eye(3)))
+    assert isinstance(inverse, GuardArray)
+    np.testing.assert_array_equal(to_numpy(inverse), 0.5 * np.eye(3))
+
+
+# The cost of an import
+
+
+def in_a_fresh_interpreter(code):
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return json.loads(outcome.stdout)
+
+
+def test_import_is_light():
+    code = f"""
+import json, sys, time
+before = time.perf_counter()
+import fourierreg
+taken = time.perf_counter() - before
+fourierreg.set_backend("guard")
+print(json.dumps([taken, [name for name in {NEVER_IMPORTED} if name in sys.modules]]))
+"""
+    runs = [in_a_fresh_interpreter(code) for _ in range(3)]
+    assert all(heavy == [] for _, heavy in runs)
+    assert min(taken for taken, _ in runs) < 1.0
+
+
+def test_shooting_needs_neither_compiler_nor_optimiser():
+    code = f"""
+import json, sys
+import fourierreg
+metric = fourierreg.Metric.create((20, 17), modes=5)
+fourierreg.shoot(fourierreg.sample_velocity(metric, 0), metric)
+print(json.dumps([name for name in {NEVER_IMPORTED} if name in sys.modules]))
+"""
+    assert in_a_fresh_interpreter(code) == []
+
+
+def test_every_export_exists_and_is_listed():
+    for name in fourierreg.__all__:
+        assert getattr(fourierreg, name) is not None
+        assert name in dir(fourierreg)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        fourierreg.no_such_name  # noqa: B018

@@ -1,0 +1,234 @@
+"""The command line: what it leaves, and one clear line with exit code 2 for bad input."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fourierreg.cli import main
+from tests.brains import head, oblique_affine, write_pair
+
+FAST = ["--modes", "6", "--num-steps", "4", "--quiet"]
+FILES = {
+    "deformed.nii.gz",
+    "1Warp.nii.gz",
+    "1InverseWarp.nii.gz",
+    "jacobian.nii.gz",
+    "velocity.npz",
+    "figure.png",
+    "result.json",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One finished `map-alpha` with labels, on grids that differ."""
+    folder = tmp_path_factory.mktemp("pair")
+    source, target = write_pair(folder, same_grid=False)
+    labels = [f"--{n}-labels={folder / n}_labels.nii.gz" for n in ("source", "target")]
+    code = main(["map-alpha", str(source), str(target), "-o", str(folder / "run"), *labels, *FAST])
+    assert code in (0, 1)
+    return folder
+
+
+def test_folder_is_complete(run):
+    assert {p.name for p in (run / "run").iterdir()} == FILES
+
+
+def test_result_says_everything(run):
+    report = json.loads((run / "run" / "result.json").read_text())
+    assert report["inputs"]["source"]["sha256"] and report["inputs"]["source"]["divided_by"] > 1
+    assert report["alpha"] > 0 and report["status"]
+    assert report["parameters"]["modes"] == 6 and report["backend"] == "numpy"
+    assert report["dice"]["mean_after"] > report["dice"]["mean_before"]
+    assert set(report["dice"]["after"]) == {"300", "600", "900"}
+    assert report["jacobian"]["folds"] == 0
+
+
+def test_apply_repeats_deformed(run):
+    """`apply` on the source gives `deformed.nii.gz`, up to the intensity factor."""
+    out = run / "moved.nii.gz"
+    assert main(["apply", str(run / "run"), str(run / "source.nii.gz"), "-o", str(out)]) == 0
+    report = json.loads((run / "run" / "result.json").read_text())
+    moved = nib.load(out).get_fdata() / report["inputs"]["source"]["divided_by"]
+    deformed = nib.load(run / "run" / "deformed.nii.gz").get_fdata()
+    np.testing.assert_allclose(moved, deformed, atol=1e-4)
+
+
+def test_apply_keeps_labels_whole(run):
+    """Labels keep their dtype and values above 255, forwards and backwards."""
+    for extra in ([], ["--inverse"]):
+        out = run / "labels.nii.gz"
+        name = "target" if extra else "source"
+        image = str(run / f"{name}_labels.nii.gz")
+        command = ["apply", str(run / "run"), image, "-o", str(out), "--labels", *extra]
+        assert main(command) == 0
+        labels = np.asanyarray(nib.load(out).dataobj)
+        assert labels.dtype == np.uint16 and set(np.unique(labels)) == {0, 300, 600, 900}
+
+
+def test_register_prints_json(tmp_path, capsys):
+    source, target = write_pair(tmp_path)
+    code = main(
+        [
+            "register",
+            str(source),
+            str(target),
+            "--alpha",
+            "2",
+            "-o",
+            str(tmp_path / "out"),
+            "--json",
+        ]
+        + FAST
+    )
+    report = json.loads(capsys.readouterr().out)
+    assert code in (0, 1) and report["alpha"] == 2.0 and report["alpha_interval_95"] is None
+
+
+def spoil(folder, kind):
+    """Replace the source by something bad."""
+    path = folder / "source.nii.gz"
+    shape, affine = (30, 36, 24), oblique_affine((1.5, 1.2, 2.0))
+    data = head(shape, (1.5, 1.2, 2.0))
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif kind == "text":
+        path.write_text("these are no voxels\n")
+    elif kind == "zipped text":
+        path.write_bytes(gzip.compress(b"these are no voxels\n" * 50))
+    elif kind == "4-D":
+        nib.save(nib.Nifti1Image(np.stack([data, data], -1), affine), path)
+    elif kind == "RGB":
+        rgb = np.zeros(shape, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+        nib.save(nib.Nifti1Image(rgb, affine), path)
+    elif kind == "NaN":
+        nib.save(nib.Nifti1Image(np.where(data > 400, np.nan, data), affine), path)
+    elif kind == "Inf":
+        nib.save(nib.Nifti1Image(np.where(data > 400, np.inf, data), affine), path)
+    elif kind == "constant":
+        nib.save(nib.Nifti1Image(np.ones(shape, np.float32), affine), path)
+    elif kind == "labels":
+        path.write_bytes((folder / "source_labels.nii.gz").read_bytes())
+    elif kind == "singular":
+        image = nib.Nifti1Image(data, None)
+        image.header["sform_code"], image.header["qform_code"] = 1, 0
+        image.header["srow_x"] = image.header["srow_y"] = (1, 0, 0, 0)
+        image.header["srow_z"] = (0, 0, 1, 0)
+        image.to_filename(path)
+    elif kind == "elsewhere":
+        away = affine.copy()
+        away[:3, 3] += 1000
+        nib.save(nib.Nifti1Image(data, away), path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing",
+        "truncated",
+        "text",
+        "zipped text",
+        "4-D",
+        "RGB",
+        "NaN",
+        "Inf",
+        "constant",
+        "labels",
+        "singular",
+        "elsewhere",
+    ],
+)
+def test_bad_file_is_one_line(kind, tmp_path, capsys):
+    source, target = write_pair(tmp_path)
+    spoil(tmp_path, kind)
+    code = main(["map-alpha", str(source), str(target), "-o", str(tmp_path / "out"), *FAST])
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1 and "source" in said
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--sigma", "0"], "sigma"),
+        (["--sigma", "-1"], "sigma"),
+        (["--alpha0", "0"], "alpha"),
+        (["--modes", "64"], "modes"),
+        (["--backend", "abacus"], "backend"),
+        (["--velocity-scale", "0"], "velocity_scale"),
+        (["--source-labels", "x.nii"], "labels"),
+        (["--mask", "absent.nii"], "mask"),
+    ],
+)
+def test_bad_argument_is_one_line(arguments, word, tmp_path, capsys):
+    source, target = write_pair(tmp_path)
+    command = ["map-alpha", str(source), str(target), "-o", str(tmp_path / "out"), *FAST]
+    assert main(command + arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and word in said
+
+
+def test_unknown_option_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["map-alpha", "a.nii", "b.nii", "-o", "c", "--alpah0", "3"])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.count("\n") == 1 and "--alpah0" in said
+
+
+def test_output_that_is_a_file(tmp_path, capsys):
+    source, target = write_pair(tmp_path)
+    (tmp_path / "out").write_text("taken")
+    assert main(["map-alpha", str(source), str(target), "-o", str(tmp_path / "out"), *FAST]) == 2
+    assert "--output" in capsys.readouterr().err
+
+
+def test_full_disk_leaves_nothing_half_written(run, tmp_path, capsys, monkeypatch):
+    """The disk fills up while the third file is written: a line, and only whole files."""
+    from fourierreg import output
+
+    source, target = write_pair(tmp_path)
+    written = []
+
+    def full(image, path):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        nib.save(image, path)
+
+    monkeypatch.setattr(output, "save_nifti", full)
+    command = ["register", str(source), str(target), "--alpha", "3", "-o", str(tmp_path / "out")]
+    assert main(command + FAST) == 2
+    assert "disk is full" in capsys.readouterr().err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in written}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt(number, tmp_path):
+    """A run stopped in the middle ends with 130, one line, and no file under a final name."""
+    source, target = write_pair(tmp_path, shape=(60, 64, 56), spacing=(0.8, 0.8, 0.8))
+    out = tmp_path / "out"
+    program = "import sys; from fourierreg.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "map-alpha", str(source), str(target), "-o", str(out)]
+    process = subprocess.Popen(
+        [*command, "--sigma", "0.01", "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    while not out.exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.count("\n") == 1 and list(out.iterdir()) == []

@@ -1,0 +1,154 @@
+"""The whole: a known α recovered, results saved, backends that agree, statuses that warn."""
+
+import math
+
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg.data.bullseye import bullseye
+
+
+def pair(alpha=6.0, seed=3, shape=(64, 60), sigma=0.05):
+    """Bull-eye pair with a velocity drawn at α (s = 1 voxel) and white noise."""
+    source = bullseye(shape, outer=(22.0, 19.0), inner=(11.0, 9.0))
+    metric = fourierreg.Metric.create(shape, modes=9, alpha=alpha, velocity_scale=1.0)
+    rng = np.random.default_rng(seed)
+    u = fourierreg.shoot(fourierreg.sample_velocity(metric, rng), metric).displacement()
+    target = fourierreg.warp(source, u) + sigma * rng.standard_normal(shape).astype(np.float32)
+    return source, target
+
+
+SETTING = {"modes": 9, "sigma": 0.05, "velocity_scale": 1.0}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return fourierreg.map_alpha(*pair(), **SETTING)
+
+
+def test_known_alpha_is_recovered(result):
+    """Within three standard deviations, and the error bar is of the size the band allows."""
+    assert result.converged, result.status
+    low, high = result.alpha_interval
+    assert low < result.alpha < high
+    assert abs(math.log(result.alpha / 6.0)) < 3 * result.alpha_sd
+    assert 0.03 < result.alpha_sd < 0.4
+
+
+def test_fields_fit_together(result):
+    """`deformed` is the source warped by `displacement`; the inverse inverts; nothing folds."""
+    source, target = pair()
+    np.testing.assert_allclose(
+        result.deformed, fourierreg.warp(source, result.displacement), atol=1e-5
+    )
+    from fourierreg.image.deformation import compose
+
+    identity = compose(result.displacement, result.inverse_displacement, result.spacing)
+    interior = np.abs(identity)[:, 8:-8, 8:-8]  # the rim wraps on the padded grid, not on this one
+    assert interior.max() < 0.05
+    assert result.jacobian_determinant.min() > 0
+    assert np.std(result.deformed - target) < 0.06
+    assert result.history[-1].alpha == pytest.approx(result.alpha)
+
+
+def test_saved_result_comes_back(result, tmp_path):
+    path = tmp_path / "pair.npz"
+    result.save(path)
+    again = fourierreg.Registration.load(path)
+    assert again.alpha == result.alpha and again.history == result.history
+    assert again.metric == result.metric and again.status == result.status
+    np.testing.assert_array_equal(again.velocity, result.velocity)
+    assert [p.name for p in tmp_path.iterdir()] == ["pair.npz"]
+
+
+def test_guard_gives_the_same(result):
+    """The whole estimate runs on arrays that refuse to leave their device."""
+    images = pair()
+    with fourierreg.use_backend("guard"):
+        guarded = fourierreg.map_alpha(*images, **SETTING)
+        assert type(guarded.displacement).__name__ == "GuardArray"
+        np.testing.assert_allclose(fourierreg.to_numpy(guarded.deformed), result.deformed)
+    assert guarded.alpha == pytest.approx(result.alpha, rel=1e-6)
+
+
+def test_joint_posterior_is_biased_upward_or_says_none(result):
+    """DESIGN §3: the joint minimum lies far above the marginal one, or there is none."""
+    joint = fourierreg.map_alpha(*pair(), posterior="joint", **SETTING)
+    assert joint.alpha > 1.3 * result.alpha or joint.status.startswith("No interior optimum")
+
+
+def test_no_interior_optimum_is_said():
+    """Images that agree up to noise leave α free to grow under the joint posterior."""
+    source = bullseye((48, 48), outer=(16.0, 14.0), inner=(8.0, 7.0))
+    noise = 0.2 * np.random.default_rng(0).standard_normal(source.shape).astype(np.float32)
+    result = fourierreg.map_alpha(source, source + noise, modes=7, sigma=0.2, posterior="joint")
+    assert not result.converged
+    assert result.status.startswith("No interior optimum") and "alpha_prior" in result.status
+
+
+def test_gamma_prior_pulls_alpha(result):
+    """A sharp Gamma prior wins: shape 2000, scale 0.001 has its mode of ln α at α = 2."""
+    pulled = fourierreg.map_alpha(*pair(), alpha_prior=(2000.0, 0.001), **SETTING)
+    assert abs(pulled.alpha - 2.0) < abs(result.alpha - 2.0) / 2
+
+
+def test_register_at_a_given_alpha_with_callback_and_mask():
+    source, target = pair()
+    records = []
+    mask = np.zeros(source.shape, bool)
+    mask[8:-8, 8:-8] = True
+    result = fourierreg.register(
+        source, target, alpha=6.0, mask=mask, callback=records.append, **SETTING
+    )
+    assert result.alpha == 6.0 and result.alpha_interval is None
+    assert tuple(records) == result.history and records[0].alpha == 6.0
+    before, after = np.std((source - target)[mask]), np.std((result.deformed - target)[mask])
+    assert after < 0.7 * before
+
+
+def test_estimated_noise_is_near_the_truth():
+    source, target = pair()
+    result = fourierreg.map_alpha(source, target, modes=9, velocity_scale=1.0)
+    assert 0.04 < result.sigma < 0.07
+    assert 0.3 < result.decimation <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sigma": 0.0}, "sigma"),
+        ({"sigma": "guess"}, "sigma"),
+        ({"alpha0": -1.0}, "alpha0"),
+        ({"modes": 99}, "modes"),
+        ({"spacing": (1.0, 0.0)}, "spacing"),
+        ({"spacing": -1.0}, "spacing"),
+        ({"posterior": "map"}, "posterior"),
+        ({"num_steps": 0}, "num_steps"),
+        ({"decimation": 2.0}, "decimation"),
+        ({"velocity_scale": -1.0}, "velocity_scale"),
+        ({"mask": np.ones((3, 3), bool)}, "mask"),
+        ({"mask": np.zeros((64, 60), bool)}, "mask"),
+    ],
+)
+def test_bad_arguments_are_named(change, words):
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        fourierreg.map_alpha(*pair(), **{**SETTING, **change})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda a: np.where(a > 0.5, np.nan, a), "NaN"),
+        (lambda a: np.full_like(a, 2.0), "every voxel"),
+        (lambda a: a[:-1], "shape"),
+        (lambda a: a * 1000, "range"),
+        (lambda a: a.astype(complex), "real-valued"),
+        (lambda a: a[None, None], "2D or 3D"),
+    ],
+)
+def test_bad_images_are_named(spoil, words):
+    source, target = pair()
+    with pytest.raises((ValueError, TypeError), match=words):
+        fourierreg.map_alpha(spoil(source), target, **SETTING)
