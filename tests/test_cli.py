@@ -76,19 +76,8 @@ def test_apply_keeps_labels_whole(run):
 
 def test_register_prints_json(tmp_path, capsys):
     source, target = write_pair(tmp_path)
-    code = main(
-        [
-            "register",
-            str(source),
-            str(target),
-            "--alpha",
-            "2",
-            "-o",
-            str(tmp_path / "out"),
-            "--json",
-        ]
-        + FAST
-    )
+    command = ["register", str(source), str(target), "--alpha", "2", "-o", str(tmp_path / "out")]
+    code = main([*command, "--json", *FAST])
     report = json.loads(capsys.readouterr().out)
     assert code in (0, 1) and report["alpha"] == 2.0 and report["alpha_interval_95"] is None
 

@@ -1,0 +1,71 @@
+"""Energy + gradient of one velocity: time, and peak memory above the import baseline.
+
+    python benchmarks/energy.py
+
+Each size runs in a fresh process, after `import fourierreg` and a warm-up at 16³.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import fourierreg
+from fourierreg.registration.energy import Problem
+
+
+def problem(size, modes):
+    """A smooth random pair and a velocity drawn from the prior at α = 3."""
+    rng = np.random.default_rng(0)
+    metric = fourierreg.Metric.create((size,) * 3, modes=modes, alpha=3.0)
+    axes = np.meshgrid(*[np.linspace(-1, 1, size)] * 3, indexing="ij")
+    ball = np.exp(-4 * sum(x**2 for x in axes))
+    source, target = (
+        (ball * (1 + 0.2 * rng.standard_normal(ball.shape))).astype(np.float32) for _ in range(2)
+    )
+    velocity = 0.3 * fourierreg.sample_velocity(metric, 1)
+    return Problem(source, target, metric.band.spacing, 1.0), metric, velocity
+
+
+def peak():
+    """Peak resident memory of this process, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(size, modes):
+    """Print one row."""
+    with threadpool_limits(1, user_api="blas"):
+        small, metric, velocity = problem(16, 6)
+        small.evaluate(velocity, metric)
+        baseline = peak()
+        full, metric, velocity = problem(size, modes)
+        times = []
+        for _ in range(8):
+            began = time.perf_counter()
+            full.evaluate(velocity, metric)
+            times.append(time.perf_counter() - began)
+    print(
+        f"{size:4d}³ {modes:3d} modes: {min(times):.3f} s least, {np.median(times):.3f} s median, "
+        f"peak {peak() - baseline:.0f} MB above the baseline",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", type=int, nargs=2, metavar=("SIZE", "MODES"))
+    options = parser.parse_args()
+    if options.one:
+        measure(*options.one)
+        return
+    for size, modes in ((64, 16), (128, 16), (128, 24)):
+        command = [sys.executable, __file__, "--one", str(size), str(modes)]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
