@@ -13,6 +13,7 @@ from fourierreg.image.voxels import jacobian_determinant, resample, residual_and
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.transform import analysis, synthesis
 
+MIN_DETERMINANT = 0.05
 MAX_DISPLACEMENT = 0.25  # fraction of the field of view beyond which a velocity is refused
 
 
@@ -34,19 +35,21 @@ class Evaluation(NamedTuple):
 def is_diffeomorphism(geodesic):
     """Whether the end map is finite, has no fold and moves nothing beyond a quarter of the domain.
 
-    The determinant is taken on a grid of four points per shortest wavelength of the band.
+    The determinant is taken on a grid of eight points per shortest wavelength of the band (the
+    image's own where that is coarser), and must stay above `MIN_DETERMINANT` there, so that it is
+    positive at the voxels in between too.
     """
     band, coefficients = geodesic.metric.band, geodesic.displacement_coefficients()
     xp = array_module(coefficients)
     if not bool(xp.all(xp.isfinite(coefficients))):
         return False
-    grid = tuple(min(n, max(4 * k, 2)) for n, k in zip(band.shape, band.cutoff, strict=True))
+    grid = tuple(min(n, max(8 * k, 2)) for n, k in zip(band.shape, band.cutoff, strict=True))
     u = synthesis(coefficients, band, grid, np.float32, xp)
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
     largest = to_numpy(xp.max(xp.abs(u).reshape(band.ndim, -1), axis=1))
     if np.any(largest > MAX_DISPLACEMENT * np.asarray(band.extent)):
         return False
-    return float(xp.min(jacobian_determinant(u, spacing))) > 0.0
+    return float(xp.min(jacobian_determinant(u, spacing))) > MIN_DETERMINANT
 
 
 @dataclass(frozen=True)
