@@ -72,10 +72,9 @@ def prepare(
             raise ValueError("spacing: nibabel images bring their own; leave it out")
         geometry, source_geometry = Geometry.of(target), Geometry.of(source)
         spacing = geometry.spacing
-        original, target, scales = _scaled(source), _scaled(target), None
-        scales = (original[1], target[1])
-        original, target = original[0], target[0]
-        source = original
+        original, source_scale = _scaled(source)
+        target, target_scale = _scaled(target)
+        source, scales = original, (source_scale, target_scale)
         if not source_geometry.matches(geometry):
             source = resample_onto(original, source_geometry, geometry)
             if not np.any(source):

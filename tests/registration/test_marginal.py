@@ -39,14 +39,6 @@ def setting(request, backend):
     return metric, v, data_curvature(problem, geodesic), beside
 
 
-@pytest.fixture
-def dense(request, xp):
-    """Dense traces take xp.linalg, which the guard must disguise as it does the rest."""
-    if xp is not np and xp.linalg is np.linalg:
-        reason = "guard.namespace.linalg is numpy.linalg itself and refuses guard arrays"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=TypeError, strict=True))
-
-
 def at_alpha(curvature, metric):
     """H at another α with J*J frozen."""
     frozen = DataCurvature(metric, curvature.tensor, curvature.grid)
@@ -82,7 +74,7 @@ def test_joint_slope(metric, xp):
     assert slope.undetermined == slope.drift == slope.noise == 0.0
 
 
-def test_undetermined_is_the_slope_of_the_log_determinant_of_h(setting, xp, dense):
+def test_undetermined_is_the_slope_of_the_log_determinant_of_h(setting, xp):
     # (c/2) s⁻² tr(E H⁻¹) = d/d ln α ½ ln|H| at frozen J*J
     metric, _, curvature, beside = setting
 
@@ -95,7 +87,7 @@ def test_undetermined_is_the_slope_of_the_log_determinant_of_h(setting, xp, dens
     assert noise == 0.0
 
 
-def test_frozen_curvature(setting, xp, dense):
+def test_frozen_curvature(setting, xp):
     metric, v, curvature, beside = setting
 
     def slope(m):
@@ -106,7 +98,7 @@ def test_frozen_curvature(setting, xp, dense):
     assert math.isclose(actual, difference(slope, metric), rel_tol=1e-5)
 
 
-def test_slope_is_the_sum_of_its_terms(setting, xp, dense):
+def test_slope_is_the_sum_of_its_terms(setting, xp):
     metric, v, curvature, beside = setting
     s = alpha_slope(v, at_alpha(curvature, metric), beside, 0.05, 1)
     terms = metric.power / 2 * (s.roughness - s.modes + s.undetermined) + s.drift
@@ -115,7 +107,7 @@ def test_slope_is_the_sum_of_its_terms(setting, xp, dense):
     assert 0 < s.undetermined < s.modes
 
 
-def test_without_data_the_trace_cancels_the_modes(setting, xp, dense):
+def test_without_data_the_trace_cancels_the_modes(setting, xp):
     # H = L/s²: s⁻² tr(E H⁻¹) = d Σ_k αA_k / (αA_k + 1)
     metric, v, curvature, _ = setting
     nothing = DataCurvature(metric, 0.0 * curvature.tensor, curvature.grid)
@@ -124,7 +116,7 @@ def test_without_data_the_trace_cancels_the_modes(setting, xp, dense):
     assert s.drift == 0.0
 
 
-def test_change_is_that_of_the_log_determinant(setting, xp, dense):
+def test_change_is_that_of_the_log_determinant(setting, xp):
     # tr(H⁻¹ ΔH), ΔH the difference of two data curvatures, against dense algebra
     metric, _, curvature, beside = setting
     hessian = at_alpha(curvature, metric)
@@ -134,7 +126,7 @@ def test_change_is_that_of_the_log_determinant(setting, xp, dense):
     assert math.isclose(change, expected, rel_tol=laws.rtol_of(np.float64))
 
 
-def test_drift_is_the_slope_of_the_log_determinant_along_it(setting, xp, dense):
+def test_drift_is_the_slope_of_the_log_determinant_along_it(setting, xp):
     # ½ tr(H⁻¹ dH/dv·dv/d ln α) = ½ d ln|H| as J*J moves from one side to the other
     metric, v, curvature, _ = setting
     spread = 0.1 * (curvature.tensor + xp.roll(curvature.tensor, 1, axis=-1))
@@ -150,7 +142,7 @@ def test_drift_is_the_slope_of_the_log_determinant_along_it(setting, xp, dense):
     assert math.isclose(actual, 0.5 * (high - low) / (2 * STEP), rel_tol=1e-5)
 
 
-def test_stochastic_traces_equal_the_dense_ones(setting, xp, dense):
+def test_stochastic_traces_equal_the_dense_ones(setting, xp):
     metric, _, curvature, beside = setting
     hessian = at_alpha(curvature, metric)
     probes = 400
