@@ -29,7 +29,7 @@ def ours(source, target, spacing):
 
 def ours_rough(source, target, spacing):
     """More modes and a smaller α than the images ask for: overlap before plausibility."""
-    result = fourierreg.register(source, target, spacing=spacing, modes=24, alpha=1.2)
+    result = fourierreg.register(source, target, spacing=spacing, modes=24, alpha=2.0)
     return result.displacement, result.status
 
 

@@ -129,7 +129,7 @@ def _pair_arguments(parser):
     parser.add_argument("--modes", type=int, default=16, help="band per axis (default 16)")
     parser.add_argument("--sigma", default="estimate", help='noise σ, or "estimate" (default)')
     parser.add_argument("--decimation", type=float, help="ρ, the fraction of independent voxels")
-    parser.add_argument("--num-steps", type=int, default=10, help="of the geodesic (default 10)")
+    parser.add_argument("--num-steps", type=int, help="of the geodesic (default 5)")
     parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
     parser.add_argument("--mask", help="voxels of the target that count")
     parser.add_argument("--source-labels", help="labels on the source, for Dice")
@@ -142,7 +142,7 @@ def _demo(options):
     known α, add noise, and recover α with its interval."""
     from fourierreg import checks, map_alpha, output
     from fourierreg.backend import set_backend
-    from fourierreg.data.template import simulated_target, template_brain
+    from fourierreg.data.template import TRUE_STEPS, simulated_target, template_brain
     from fourierreg.image.geometry import Geometry
     from fourierreg.metrics import root_mean_square
 
@@ -157,9 +157,22 @@ def _demo(options):
         source, geometry.spacing, alpha=options.alpha, sigma=sigma, seed=options.seed
     )
     images = [output.volume(data, geometry) for data in (source, target)]
-    parameters = {"sigma": sigma, "alpha_true": options.alpha, "seed": options.seed}
+    parameters = {
+        "size": options.size,
+        "seed": options.seed,
+        "alpha_true": options.alpha,
+        "sigma": sigma,
+        "num_steps": TRUE_STEPS,
+    }
     with _Progress("inferring α", options) as progress:
-        result = map_alpha(source, target, spacing=geometry.spacing, sigma=sigma, callback=progress)
+        result = map_alpha(
+            source,
+            target,
+            spacing=geometry.spacing,
+            sigma=sigma,
+            num_steps=TRUE_STEPS,
+            callback=progress,
+        )
     result = replace(result, geometry=geometry, source_geometry=geometry)
     report = output.describe(result, {"template": "ICBM 2009a"}, parameters, "demo")
     output.save_nifti(images[0], folder / "source.nii.gz")
@@ -223,6 +236,7 @@ def _run_pair(options, function, parameters, doing):
     folder = output.prepare_folder(options.output)
     with _Progress(doing, options) as progress:
         result = function(source, target, mask=mask, callback=progress, **parameters)
+    parameters["num_steps"] = result.num_steps
     inputs = {
         name: {"path": str(path), "sha256": output.sha256(path)} for name, path in files.items()
     }

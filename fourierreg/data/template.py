@@ -12,6 +12,7 @@ from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 from fourierreg.spectral.metric import Metric
 
 FIELD_OF_VIEW = 204.8  # mm, of the cube a template is placed in
+TRUE_STEPS = 10  # of the geodesics that simulated targets are made with
 
 
 def template_brain(size=128):
@@ -66,7 +67,8 @@ def simulated_target(source, spacing, *, alpha, sigma, seed, modes=16, velocity_
     )
     rng = np.random.default_rng(seed)
     while True:
-        u = shoot(sample_velocity(metric, rng), metric).displacement()
+        velocity = sample_velocity(metric, rng)
+        u = shoot(velocity, metric, num_steps=TRUE_STEPS).displacement()
         if float(to_numpy(jacobian_determinant(u, spacing)).min()) > 0.1:
             break
     moved = to_numpy(warp(source, u, spacing))

@@ -43,33 +43,21 @@ def compose(outer, inner, spacing):
     return inner + voxels.resample(outer, inner, spacing, "interpolate")
 
 
-def invert(displacement, spacing, *, start=None, tolerance=1e-2, max_iterations=50):
+def invert(displacement, spacing, *, tolerance=1e-2):
     """Displacement w of the inverse map: w(x) = -u(x + w(x)), by fixed-point iteration.
 
     Parameters
     ----------
     displacement : array, shape (d, N_1, …, N_d), in mm
     spacing : sequence of float
-    start : array, optional
-        First guess of w.
     tolerance : float
-        Largest change, in voxels, at which the iteration stops.
-    max_iterations : int
+        Change, in voxels, at which a voxel's iteration stops (it does after 200 in any case).
 
     Returns
     -------
     array, shape (d, N_1, …, N_d), in mm
     """
-    xp = array_module(displacement)
-    lengths = xp.asarray(np.reshape(spacing, (-1, *[1] * len(spacing))).astype(np.float32))
-    w = -displacement if start is None else start
-    for _ in range(max_iterations):
-        moved = voxels.resample(displacement, w, spacing, "interpolate")
-        change = float(xp.max(xp.abs(moved + w) / lengths))
-        w = -moved
-        if change < tolerance:
-            break
-    return w
+    return voxels.invert(displacement, spacing, tolerance)
 
 
 def jacobian_determinant(displacement, spacing=None):

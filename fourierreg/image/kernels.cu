@@ -51,6 +51,35 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
     FOURIERREG_END
 }
 
+#define INVERSE_ITERATIONS 200
+
+FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real tolerance, long long nz,
+                         long long ny, long long nx, real *out)
+{
+    FOURIERREG_VOXEL(nz * ny * nx)
+    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    real w[3], scale[3] = {1 / hz, 1 / hy, 1 / hx};
+    for (int f = 0; f < 3; f++) w[f] = -u[f * count + voxel];
+    for (int step = 0; step < INVERSE_ITERATIONS; step++) {
+        long long k0, k1, j0, j1, i0, i1;
+        real c = cell(z + w[0] * scale[0], nz, &k0, &k1);
+        real b = cell(y + w[1] * scale[1], ny, &j0, &j1);
+        real a = cell(x + w[2] * scale[2], nx, &i0, &i1);
+        real change = 0;
+        for (int f = 0; f < 3; f++) {
+            const real *v = u + f * count;
+            real moved = lerp_(plane(v, ny, nx, k0, j0, j1, i0, i1, b, a),
+                               plane(v, ny, nx, k1, j0, j1, i0, i1, b, a), c);
+            real size = fabs(moved + w[f]) * scale[f];
+            if (size > change) change = size;
+            w[f] = -moved;
+        }
+        if (change < tolerance) break;
+    }
+    for (int f = 0; f < 3; f++) out[f * count + voxel] = w[f];
+    FOURIERREG_END
+}
+
 FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy, real hx,
                           long long count, long long nz, long long ny, long long nx, long long mz,
                           long long my, long long mx, real *out)

@@ -8,6 +8,8 @@ that file with the host compiler and compares the two.
 import numba
 import numpy as np
 
+INVERSE_ITERATIONS = 200  # of `invert`, at most: a compression to a twentieth converges slowly
+
 _parallel = numba.njit(parallel=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
 _inline = numba.njit(inline="always", cache=True, error_model="numpy")
 
@@ -26,6 +28,15 @@ def _cell(point, shift, n):
     return i, j, position - low
 
 
+@_inline
+def _trilinear(s, k0, k1, c, j0, j1, b, i0, i1, a):
+    """Linear interpolation between the eight voxels (k0 | k1) x (j0 | j1) x (i0 | i1)."""
+    d, e = 1 - a, 1 - b
+    low = (s[k0, j0, i0] * d + s[k0, j0, i1] * a) * e + (s[k0, j1, i0] * d + s[k0, j1, i1] * a) * b
+    high = (s[k1, j0, i0] * d + s[k1, j0, i1] * a) * e + (s[k1, j1, i0] * d + s[k1, j1, i1] * a) * b
+    return low * (1 - c) + high * c
+
+
 @_parallel
 def interpolate(channels, u, hz, hy, hx, out):
     """out(x) = channels(x + u(x)), linear; the first axis counts channels."""
@@ -40,14 +51,33 @@ def interpolate(channels, u, hz, hy, hx, out):
             j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
             i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
             for f in range(count):
-                s = channels[f]
-                low = (s[k0, j0, i0] * (one - a) + s[k0, j0, i1] * a) * (one - b) + (
-                    s[k0, j1, i0] * (one - a) + s[k0, j1, i1] * a
-                ) * b
-                high = (s[k1, j0, i0] * (one - a) + s[k1, j0, i1] * a) * (one - b) + (
-                    s[k1, j1, i0] * (one - a) + s[k1, j1, i1] * a
-                ) * b
-                out[f, z, y, x] = low * (one - c) + high * c
+                out[f, z, y, x] = _trilinear(channels[f], k0, k1, c, j0, j1, b, i0, i1, a)
+
+
+@_parallel
+def invert(u, hz, hy, hx, tolerance, out):
+    """w(x) = -u(x + w(x)) by fixed-point iteration, voxel by voxel, to `tolerance` voxels."""
+    nz, ny, nx = u.shape[1:]
+    one = u.dtype.type(1)
+    qz, qy, qx = one / hz, one / hy, one / hx
+    for row in numba.prange(nz * ny):
+        z, y = row // ny, row % ny
+        for x in range(nx):
+            wz, wy, wx = -u[0, z, y, x], -u[1, z, y, x], -u[2, z, y, x]
+            for _ in range(INVERSE_ITERATIONS):
+                k0, k1, c = _cell(z, wz * qz, nz)
+                j0, j1, b = _cell(y, wy * qy, ny)
+                i0, i1, a = _cell(x, wx * qx, nx)
+                mz = _trilinear(u[0], k0, k1, c, j0, j1, b, i0, i1, a)
+                my = _trilinear(u[1], k0, k1, c, j0, j1, b, i0, i1, a)
+                mx = _trilinear(u[2], k0, k1, c, j0, j1, b, i0, i1, a)
+                change = max(abs(mz + wz) * qz, abs(my + wy) * qy, abs(mx + wx) * qx)
+                wz, wy, wx = -mz, -my, -mx
+                if change < tolerance:
+                    break
+            out[0, z, y, x] = wz
+            out[1, z, y, x] = wy
+            out[2, z, y, x] = wx
 
 
 @_parallel

@@ -19,22 +19,22 @@ def device_source(real):
     return f"#define real {real}\n{body}"
 
 
-def _launch(name, inputs, sizes, spacing, outputs):
-    """Run kernel `name` on 3D arrays; the last arguments are written."""
+def _launch(name, inputs, sizes, numbers, outputs):
+    """Run kernel `name` on 3D arrays; `numbers` begin with the spacing, `outputs` are written."""
     kind = outputs[0].dtype.type
-    spacing = [kind(h) for h in spacing]
+    numbers = [kind(x) for x in numbers]
     where = backend_of(outputs[0])
     if where == "cupy":
         count = int(np.prod(outputs[0].shape[-3:]))
         kernel = device_kernel(device_source("double" if kind is np.float64 else "float"), name)
-        arrays = [*inputs, *spacing, *(np.int64(n) for n in sizes), *outputs]
+        arrays = [*inputs, *numbers, *(np.int64(n) for n in sizes), *outputs]
         kernel(((count + 255) // 256,), (256,), tuple(arrays))
         return
     from fourierreg.image import kernels  # numba takes half a second to import
 
     if where == "guard":
         inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
-    getattr(kernels, name)(*inputs, *spacing, *outputs)
+    getattr(kernels, name)(*inputs, *numbers, *outputs)
 
 
 def _volume(image, kind, xp):
@@ -98,3 +98,12 @@ def jacobian_determinant(u, spacing):
     out = xp.empty(vector.shape[1:], dtype=kind)
     _launch("jacobian_determinant", [vector], out.shape, _lengths(spacing), [out])
     return out.reshape(u.shape[1:])
+
+
+def invert(u, spacing, tolerance):
+    """w(x) = -u(x + w(x)), to `tolerance` voxels of change at every voxel."""
+    xp = array_module(u)
+    vector = _vector(u, u.dtype.type, xp)
+    out = xp.empty_like(vector)
+    _launch("invert", [vector], vector.shape[1:], (*_lengths(spacing), tolerance), [out])
+    return out if u.shape[0] == 3 else out[1:, 0]

@@ -32,18 +32,18 @@ class Evaluation(NamedTuple):
     geodesic: Geodesic
 
 
-def is_diffeomorphism(geodesic):
+def is_diffeomorphism(geodesic, shape):
     """Whether the end map is finite, has no fold and moves nothing beyond a quarter of the domain.
 
-    The determinant is taken on a grid of eight points per shortest wavelength of the band (the
-    image's own where that is coarser), and must stay above `MIN_DETERMINANT` there, so that it is
+    The determinant is taken on a grid of twelve points per shortest wavelength of the band, or on
+    `shape` where that is coarser, and must stay above `MIN_DETERMINANT` there, so that it is
     positive at the voxels in between too.
     """
     band, coefficients = geodesic.metric.band, geodesic.displacement_coefficients()
     xp = array_module(coefficients)
     if not bool(xp.all(xp.isfinite(coefficients))):
         return False
-    grid = tuple(min(n, max(8 * k, 2)) for n, k in zip(band.shape, band.cutoff, strict=True))
+    grid = tuple(min(n, max(12 * k, 2)) for n, k in zip(shape, band.cutoff, strict=True))
     u = synthesis(coefficients, band, grid, np.float32, xp)
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
     largest = to_numpy(xp.max(xp.abs(u).reshape(band.ndim, -1), axis=1))
@@ -87,7 +87,7 @@ class Problem:
         """
         xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
-        if not is_diffeomorphism(geodesic):
+        if not is_diffeomorphism(geodesic, self.source.shape):
             return Evaluation(math.inf, math.inf, math.inf, math.inf, None, geodesic)
         residual, force = residual_and_force(
             self.source, self.target, self.displacement(geodesic), self.spacing

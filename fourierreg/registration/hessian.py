@@ -88,6 +88,10 @@ class PosteriorHessian:
         """Diagonal L/s²."""
         return self.metric.symbol(xp) / self.metric.velocity_scale**2
 
+    def diagonal(self, xp):
+        """Diagonal of H with J ≈ -g, over the stored frequencies of each component."""
+        return self.prior(xp) + self.curvature.diagonal
+
     def __call__(self, w):
         return self.prior(array_module(w)) * w + self.curvature(w)
 
@@ -100,7 +104,7 @@ class PosteriorHessian:
         """
         xp, band = array_module(b), self.metric.band
         tail = (slice(None), *[None] * (band.ndim + 1))
-        preconditioner = self.prior(xp) + self.curvature.diagonal
+        preconditioner = self.diagonal(xp)
         x, r = xp.zeros_like(b), b.copy()
         z = r / preconditioner
         p, rz = z.copy(), inner(r, z, band, xp)

@@ -17,12 +17,12 @@ from fourierreg.registration.solver import Solver
 POSTERIORS = ("marginal", "joint")
 JACOBIANS = ("auto", "approximate", "exact")
 SEARCH_FACTOR = 300.0  # α is sought between alpha0 / 300 and 300 alpha0
-ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.02, 0.1  # of ln α
-NOISE_TOLERANCE = 0.1  # of ln(ρ/σ²): a larger change sends the coarse search round again
+ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.03, 0.1  # of ln α
 MAX_ROUNDS = 5
-SEARCH_VOXELS = 600_000  # the search runs on the finest grid no larger than this
+REFERENCE_ALPHA = 3.0  # at which σ and ρ are estimated first, whatever alpha0
+NOISE_REACH = 0.25  # of ln α, from where the noise was estimated
 SMOOTH_START = 4.0  # times alpha0: in 2D, with a strong likelihood, roughness is hard to lose
-SEARCH_TOLERANCE = 0.01  # of `minimise`
+SEARCH_TOLERANCE = 0.02  # of `minimise`
 
 
 class Gamma(NamedTuple):
@@ -50,7 +50,7 @@ def map_alpha(
     sigma="estimate",
     decimation=None,
     alpha0=3.0,
-    num_steps=10,
+    num_steps=None,
     integrator="euler",
     velocity_scale=None,
     reference_length=None,
@@ -60,7 +60,7 @@ def map_alpha(
     jacobian="auto",
     num_probes=8,
     pad=True,
-    max_iterations=100,
+    max_iterations=500,
     callback=None,
 ):
     """Infer α for a pair of images, and register them at it.
@@ -176,6 +176,9 @@ class _Search:
         was visited, and the likelihood is strong, it comes from zero.
         """
         solver = self.solver
+        if log_alpha in self.visited:
+            solver.resume(self.visited[log_alpha])
+            return self.slope_here(level)
         larger = [a for a in self.visited if a >= log_alpha]
         if larger:
             solver.resume(self.visited[min(larger)])
@@ -200,34 +203,44 @@ class _Search:
         )
 
     def run(self):
-        """α and the noise in turn on a grid where rounds are cheap, corrected on the finest."""
-        solver, finest = self.solver, len(self.solver.levels) - 1
-        level = self.search_level()
+        """α on the search grid, then the registration at that α.
+
+        σ and ρ cannot be inferred together with α: on real pairs the smaller α, the closer the
+        fit and the smaller σ, which asks for a smaller α still. An estimated noise is therefore
+        that of a registration at `REFERENCE_ALPHA`, or, where α turns out to lie beyond
+        `NOISE_REACH` of it, at that α. It belongs to the search grid and so does α. A given σ is
+        that of the image's own voxels: there α is corrected on the finest grid.
+        """
+        solver, level, finest = self.solver, self.solver.search_level, self.solver.finest
+        estimated, reference = solver.noise.estimated, math.log(REFERENCE_ALPHA)
         for _ in range(MAX_ROUNDS):
-            root, slope = self.root(level, COARSE_ALPHA_TOLERANCE, error_bar=False)
-            moved, self.log_alpha = abs(root.log_alpha - self.log_alpha), root.log_alpha
-            change = abs(solver.update_noise())
-            if solver.noise.estimated:
-                self.visited = {}
-            if not root.found or (change < NOISE_TOLERANCE and moved < COARSE_ALPHA_TOLERANCE):
+            if estimated:
+                self.settle_noise(level, reference)
+            root, slope = self.root(level)
+            moved, reference = abs(root.log_alpha - reference), root.log_alpha
+            if not root.found or not estimated or moved <= NOISE_REACH:
                 break
-            if not solver.noise.estimated:
-                break
-        if root.found:
-            root, slope = self.root(level, ALPHA_TOLERANCE, error_bar=True)
-        if root.found and level < finest:
+        if root.found and level < finest and not estimated:
             root = self.refine(root, slope)
-        solver.move_to(root.log_alpha, finest)
+        else:
+            nearest = min(self.visited, key=lambda a: abs(a - root.log_alpha))
+            solver.resume(self.visited[nearest])
+            solver.move_to(root.log_alpha, level)
+        if level < finest:
+            solver.estimate_noise(finest)
         solver.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
         return root
 
-    def search_level(self):
-        """The finest grid of at most `SEARCH_VOXELS` voxels."""
-        sizes = [math.prod(level.source.shape) for level in self.solver.levels]
-        small = [i for i, size in enumerate(sizes) if size <= SEARCH_VOXELS]
-        return small[-1] if small else 0
+    def settle_noise(self, level, log_alpha):
+        """Noise of a registration at ln α."""
+        solver = self.solver
+        solver.move_to(log_alpha, level)
+        if solver.evaluation is None:
+            solver.descend(level, tolerance=TOLERANCE, max_iterations=self.max_iterations)
+        solver.settle_noise(level, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations)
+        self.visited = {log_alpha: solver.state()}
 
-    def root(self, level, tolerance, error_bar):
+    def root(self, level):
         """`find_root` on one grid, and the last slope it took."""
         slopes = []
 
@@ -235,9 +248,8 @@ class _Search:
             slopes.append(self.slope_at(level, log_alpha))
             return slopes[-1]
 
-        root = find_root(
-            slope_at, self.log_alpha, **self.limits, tolerance=tolerance, error_bar=error_bar
-        )
+        root = find_root(slope_at, self.log_alpha, **self.limits, tolerance=ALPHA_TOLERANCE)
+        self.log_alpha = root.log_alpha
         return root, slopes[-1]
 
     def refine(self, root, coarse_slope):
@@ -247,16 +259,16 @@ class _Search:
         pair that grids share; re-optimising on both sides on the finest grid would double the
         cost of the whole estimate.
         """
-        solver, finest = self.solver, len(self.solver.levels) - 1
+        solver, finest = self.solver, self.solver.finest
         log_alpha, share = root.log_alpha, 1 / root.sd**2 / coarse_slope.frozen_curvature
         for _ in range(MAX_ROUNDS):
             solver.move_to(log_alpha, finest)
-            solver.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
-            solver.update_noise()
+            solver.fit(finest, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations)
             slope = self.slope_here(finest)
             curvature = share * slope.frozen_curvature
             step = -slope.value / curvature
             log_alpha += min(max(step, -MAX_STEP), MAX_STEP)
             if abs(step) <= COARSE_ALPHA_TOLERANCE:
                 break
+        solver.move_to(log_alpha, finest)
         return Root(log_alpha, math.hypot(curvature**-0.5, slope.noise / curvature), True)

@@ -21,6 +21,7 @@ from fourierreg.spectral.band import inner, multiplicity, pack, unpack
 
 DENSE_LIMIT = 1000  # degrees of freedom up to which H is formed as a matrix
 DENSE_BLOCK = 64  # columns formed at a time
+DRIFT_STEP = 0.05  # of ln α, on both sides, for the change of J along the optimal velocity
 
 
 class Slope(NamedTuple):
@@ -28,6 +29,7 @@ class Slope(NamedTuple):
 
     `frozen_curvature` is the derivative of `value` with v and g held fixed: a first guess of
     d²F/d(ln α)², too large for an error bar. `noise` is the standard error of a stochastic trace.
+    `velocity` is dv/d ln α of the optimal velocity; None for the joint posterior.
     """
 
     value: float
@@ -37,25 +39,32 @@ class Slope(NamedTuple):
     drift: float
     frozen_curvature: float
     noise: float
+    velocity: object = None
 
 
-def velocity_drift(v, hessian):
-    """dv/d ln α = -H⁻¹ (c/s²) E v: how the optimal velocity moves with α."""
-    metric = hessian.metric
-    pull = metric.power / metric.velocity_scale**2 * metric.alpha_symbol(array_module(v))
-    return -hessian.solve((pull * v)[None])[0]
+class Traces(NamedTuple):
+    """What the slope needs of H⁻¹.
+
+    `undetermined` = s⁻² tr(E H⁻¹), with standard error `noise`; `growth` its derivative at frozen
+    J; `velocity` = dv/d ln α; `change` the function that gives tr(H⁻¹ ΔH) of an operator ΔH.
+    """
+
+    undetermined: float
+    noise: float
+    growth: float
+    velocity: object
+    change: object
 
 
-def alpha_slope(v, hessian, beside, step, num_probes, seed=0):
+def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
     """dF/d ln α at the optimal velocity `v` (errata E3, E4).
 
     Parameters
     ----------
     v : complex array, (d, *band)
     hessian : PosteriorHessian
-    beside : pair of DataCurvature
-        At the velocities of ln α - step and ln α + step, to first order (`velocity_drift`).
-    step : float
+    curvature_at : callable
+        Velocity -> DataCurvature there, at the same α.
     num_probes, seed : int
         Of the stochastic traces.
 
@@ -63,21 +72,35 @@ def alpha_slope(v, hessian, beside, step, num_probes, seed=0):
     -------
     Slope
     """
-    metric = hessian.metric
-    xp = array_module(v)
+    metric, xp = hessian.metric, array_module(v)
     prior = joint_slope(v, metric)
-    traces = dense_traces if metric.band.degrees_of_freedom <= DENSE_LIMIT else stochastic_traces
-    undetermined, curvature, noise, change = traces(hessian, beside, num_probes, seed, xp)
-    half, drift = metric.power / 2, change / (4 * step)
+    if metric.band.degrees_of_freedom <= DENSE_LIMIT:
+        traces = dense_traces(v, hessian, xp)
+    else:
+        traces = stochastic_traces(v, hessian, num_probes, seed, xp)
+    low, high = (curvature_at(v + s * DRIFT_STEP * traces.velocity) for s in (-1.0, 1.0))
+    drift = traces.change(lambda w: high(w) - low(w)) / (4 * DRIFT_STEP)
+    half = metric.power / 2
     return Slope(
-        prior.value + half * undetermined + drift,
+        prior.value + half * traces.undetermined + drift,
         prior.roughness,
         prior.modes,
-        undetermined,
+        traces.undetermined,
         drift,
-        prior.frozen_curvature + half * curvature,
-        half * noise,
+        prior.frozen_curvature + half * traces.growth,
+        half * traces.noise,
+        traces.velocity,
     )
+
+
+def _pull(v, metric, xp):
+    """(c/s²) E v = -H dv/d ln α."""
+    return metric.power / metric.velocity_scale**2 * metric.alpha_symbol(xp) * v
+
+
+def velocity_drift(v, hessian):
+    """dv/d ln α = -H⁻¹ (c/s²) E v: how the optimal velocity moves with α."""
+    return -hessian.solve(_pull(v, hessian.metric, array_module(v))[None])[0]
 
 
 def joint_slope(v, metric):
@@ -107,32 +130,38 @@ def _ratio(de, e, xp):
     return xp.where(e > 0, de / xp.where(e > 0, e, 1.0), 1.0)
 
 
-def stochastic_traces(hessian, beside, num_probes, seed, xp):
-    """s⁻² tr(E H⁻¹), its derivative at frozen J, its standard error, and tr(H⁻¹ ΔH) (Hutchinson).
+def stochastic_traces(v, hessian, num_probes, seed, xp):
+    """`Traces` by Hutchinson's estimator, all from one batch of conjugate gradients.
 
-    ΔH is the difference of the two curvatures of `beside`.
-    Probes are ±1 in the packed basis, where E and L are diagonal: the diagonal of H⁻¹ costs no
-    variance.
+    Probes are ±1 in the packed basis, where E, L and D, the diagonal of H, are diagonal: between
+    roots of E, and of D for the change, the diagonal of H⁻¹ adds nothing to the variance.
     """
     metric = hessian.metric
     band, s2 = metric.band, metric.velocity_scale**2
     signs = np.random.default_rng(seed).integers(
-        0, 2, (num_probes, band.ndim, band.num_frequencies)
+        0, 2, (num_probes + math.ceil(num_probes / 2), band.ndim, band.num_frequencies)
     )
     e, de = _e_symbols(metric, xp)
+    root = xp.sqrt(hessian.diagonal(xp))
     plain = unpack(xp.asarray(2.0 * signs - 1.0), band, xp)
-    probe = plain * xp.sqrt(e / s2)
-    solved = hessian.solve(probe)
-    root = xp.sqrt(hessian.prior(xp) + hessian.curvature.diagonal)
-    scaled = plain * root  # z = P^½ ζ: tr(H⁻¹ ΔH) = E[(H⁻¹ z)·ΔH P⁻¹ z], the variance of a ratio
-    low, high = beside
-    change = inner(hessian.solve(scaled), high(plain / root) - low(plain / root), band, xp)
+    probe, below = plain[:num_probes] * xp.sqrt(e / s2), plain[num_probes:] / root
+    scaled = plain[num_probes:] * root
+    every = hessian.solve(xp.concatenate([probe, scaled, -_pull(v, metric, xp)[None]]))
+    solved, scaled_solved, velocity = every[:num_probes], every[num_probes:-1], every[-1]
     each = to_numpy(inner(probe, solved, band, xp))
-    growth = inner(_ratio(de, e, xp) * probe, solved, band, xp)
-    shrink = inner((e / s2) * solved, solved, band, xp)
-    noise = float(np.std(each, ddof=1) / math.sqrt(num_probes)) if num_probes > 1 else math.inf
-    curvature = float(xp.mean(growth)) - metric.power * float(xp.mean(shrink))
-    return float(each.mean()), curvature, noise, float(xp.mean(change))
+    faster = inner(_ratio(de, e, xp) * probe, solved, band, xp)
+    slower = inner((e / s2) * solved, solved, band, xp)
+
+    def change(operator):
+        return float(xp.mean(inner(scaled_solved, operator(below), band, xp)))
+
+    return Traces(
+        float(each.mean()),
+        float(np.std(each, ddof=1) / math.sqrt(num_probes)),
+        float(xp.mean(faster - metric.power * slower)),
+        velocity,
+        change,
+    )
 
 
 def dense_matrix(operator, band, xp):
@@ -155,14 +184,23 @@ def _packed_diagonal(symbol, metric, xp):
     return weighted.reshape(-1)
 
 
-def dense_traces(hessian, beside, num_probes, seed, xp):
-    """As `stochastic_traces`, exactly."""
+def dense_traces(v, hessian, xp):
+    """`Traces`, exactly."""
     metric = hessian.metric
-    s2 = metric.velocity_scale**2
+    band, s2 = metric.band, metric.velocity_scale**2
     e, de = (_packed_diagonal(x, metric, xp) / s2 for x in _e_symbols(metric, xp))
-    inverse = xp.linalg.inv(dense_matrix(hessian, hessian.metric.band, xp))
-    low, high = (dense_matrix(curvature, hessian.metric.band, xp) for curvature in beside)
+    inverse = xp.linalg.inv(dense_matrix(hessian, band, xp))
     diagonal = xp.diagonal(inverse)
-    shrink = float(xp.sum(e[:, None] * inverse * e[None, :] * inverse))
-    curvature = float(xp.sum(de * diagonal)) - metric.power * shrink
-    return float(xp.sum(e * diagonal)), curvature, 0.0, float(xp.sum(inverse * (high - low)))
+    slower = float(xp.sum(e[:, None] * inverse * e[None, :] * inverse))
+    pull = pack(_pull(v, metric, xp), band, xp)
+
+    def change(operator):
+        return float(xp.sum(inverse * dense_matrix(operator, band, xp)))
+
+    return Traces(
+        float(xp.sum(e * diagonal)),
+        0.0,
+        float(xp.sum(de * diagonal)) - metric.power * slower,
+        unpack(-(inverse @ pull.reshape(-1)).reshape(pull.shape), band, xp),
+        change,
+    )

@@ -14,18 +14,20 @@ from threadpoolctl import threadpool_limits
 from fourierreg.backend import array_module, to_numpy
 from fourierreg.registration.energy import Evaluation
 from fourierreg.registration.hessian import PosteriorHessian, data_curvature
+from fourierreg.registration.quasi_newton import Factor
 from fourierreg.spectral.band import inner, pack, unpack
 
 PRECONDITIONER_SHARE = 0.01  # of the data's curvature, in the diagonal that scales the unknowns
 MEMORY = 20  # pairs of L-BFGS
-WINDOW = 5  # iterations over which the fall of the energy is judged
+CARRIED = 40  # pairs handed from one minimisation to the next
+WINDOW = 10  # iterations over which the fall of the energy is judged
 
 
 class Minimum(NamedTuple):
     """Where the optimiser stopped, and why.
 
     `settled`: the energy had stopped falling; `at_boundary`: the last step was refused because
-    it would fold the map.
+    it would fold the map; `memory`: pairs of steps and changes of the gradient, packed.
     """
 
     velocity: object
@@ -33,6 +35,7 @@ class Minimum(NamedTuple):
     evaluations: int
     settled: bool
     at_boundary: bool
+    memory: tuple
 
 
 def admissible_start(problem, metric, velocity):
@@ -44,7 +47,9 @@ def admissible_start(problem, metric, velocity):
     return velocity, evaluation
 
 
-def minimise(problem, metric, start, *, tolerance=0.02, max_iterations=50, on_iteration=None):
+def minimise(
+    problem, metric, start, *, tolerance=0.02, max_iterations=50, memory=(), on_iteration=None
+):
     """Minimise ``problem.evaluate`` over v₀ from `start`; every iterate is a diffeomorphism.
 
     Parameters
@@ -56,6 +61,8 @@ def minimise(problem, metric, start, *, tolerance=0.02, max_iterations=50, on_it
         Stop where `WINDOW` iterations lower the energy by less than this times √P nats, P the
         degrees of freedom: the prior energy of a random velocity fluctuates by √(P/2).
     max_iterations : int
+    memory : tuple
+        That of the `Minimum` of a similar problem in the same band.
     on_iteration : callable, optional
         Called with every accepted `Evaluation`.
 
@@ -67,7 +74,7 @@ def minimise(problem, metric, start, *, tolerance=0.02, max_iterations=50, on_it
     with threadpool_limits(1, user_api="blas"):
         start, first = admissible_start(problem, metric, start)
         enough = tolerance * math.sqrt(metric.band.degrees_of_freedom)
-        run = _Run(problem, metric, start, first, enough, on_iteration)
+        run = _Run(problem, metric, start, first, enough, memory, on_iteration)
         outcome = minimize(
             run.objective,
             run.coordinates(start),
@@ -77,27 +84,55 @@ def minimise(problem, metric, start, *, tolerance=0.02, max_iterations=50, on_it
             options={"maxiter": max_iterations, "ftol": 0.0, "gtol": 0.0, "maxcor": MEMORY},
         )
     v, evaluation = run.best
-    return Minimum(v, evaluation, outcome.nfev + 1, outcome.status != 1, run.refused)
+    learnt = run.memory(outcome.hess_inv)
+    kept = (*memory, *learnt)[-CARRIED:]
+    return Minimum(v, evaluation, outcome.nfev + 1, outcome.status != 1, run.refused, kept)
 
 
 class _Run:
     """The objective in scaled coordinates, and the iterates accepted so far."""
 
-    def __init__(self, problem, metric, start, first, enough, on_iteration):
+    def __init__(self, problem, metric, start, first, enough, memory, on_iteration):
         self.problem, self.metric, self.on_iteration = problem, metric, on_iteration
         self.enough, self.totals = enough, [first.total]
         self.xp = array_module(start)
-        self.scale = _scale(problem, metric, first, self.xp)
+        self.scale = _scale(problem, metric, first, self.xp, bool(memory))
+        self.factor = Factor([(self.stretch(s), self.shrink(y)) for s, y in memory])
+        self.unit = 1.0
+        if memory:  # L-BFGS begins with a step of length one: let it be the quasi-Newton step
+            self.unit = float(np.linalg.norm(self.slope(first.gradient))) or 1.0
         self.best = self.last = (start, first)
         self.anchor = self.coordinates(start)
         self.refused = False
 
-    def coordinates(self, v):
-        return to_numpy(pack(self.scale * v, self.metric.band, self.xp)).ravel()
+    def packed(self, v):
+        return to_numpy(pack(v, self.metric.band, self.xp)).ravel()
 
-    def velocity(self, x):
+    def unpacked(self, x):
         packed = self.xp.asarray(x.reshape(self.metric.band.ndim, -1))
-        return unpack(packed, self.metric.band, self.xp) / self.scale
+        return unpack(packed, self.metric.band, self.xp)
+
+    def stretch(self, x):
+        """Packed v to scaled coordinates."""
+        return self.packed(self.scale * self.unpacked(x))
+
+    def shrink(self, x):
+        """Packed gradient to that in scaled coordinates; also back from scaled v."""
+        return self.packed(self.unpacked(x) / self.scale)
+
+    def coordinates(self, v):
+        return self.factor.solve(self.packed(self.scale * v)) / self.unit
+
+    def velocity(self, z):
+        return self.unpacked(self.factor(self.unit * z)) / self.scale
+
+    def slope(self, gradient):
+        return self.unit * self.factor.transposed(self.packed(gradient / self.scale))
+
+    def memory(self, inverse_hessian):
+        """Pairs of this run, in packed v."""
+        pairs = self.factor.pairs_of(inverse_hessian)
+        return [(self.shrink(self.unit * s), self.stretch(y / self.unit)) for s, y in pairs]
 
     def objective(self, x):
         v = self.velocity(x)
@@ -105,8 +140,7 @@ class _Run:
         if not np.isfinite(evaluation.total):
             return self.reject(x)
         self.last, self.refused = (v, evaluation), False
-        slope = pack(evaluation.gradient / self.scale, self.metric.band, self.xp)
-        return evaluation.total, to_numpy(slope).ravel()
+        return evaluation.total, self.slope(evaluation.gradient)
 
     def reject(self, x):
         """A value and slope that send the line search back towards the last good iterate."""
@@ -127,17 +161,19 @@ class _Run:
             raise StopIteration
 
 
-def _scale(problem, metric, first, xp):
-    """Diagonal scaling that makes the Hessian nearly the identity and the first step right.
+def _scale(problem, metric, first, xp, learnt):
+    """Diagonal scaling that makes the Hessian nearly the identity.
 
-    L-BFGS begins with a step of length one along the gradient: the last factor makes that the
-    minimiser along it under H.
+    L-BFGS begins with a step of length one along the gradient: where nothing was `learnt` yet a
+    last factor makes that the minimiser along it under H.
     """
     band = metric.band
     hessian = PosteriorHessian(metric, data_curvature(problem, first.geodesic))
     scale = xp.sqrt(hessian.prior(xp) + PRECONDITIONER_SHARE * hessian.curvature.diagonal)
     descent = first.gradient / scale
-    along = descent / scale
     slope = float(inner(descent, descent, band, xp))
+    if learnt or slope == 0:
+        return scale
+    along = descent / scale
     bend = float(inner(along, hessian(along), band, xp))
-    return scale if slope == 0 else scale / (slope**1.5 / bend)
+    return scale / (slope**1.5 / bend)

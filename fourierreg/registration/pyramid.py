@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-MIN_POINTS = 32  # a grid with a shorter axis is not made
+MIN_POINTS = 30  # a grid with a shorter axis is not made
+SEARCH_VOXELS = 300_000  # of the finest grid on which α is searched, 64³ for a brain
 
 
 @functools.lru_cache(maxsize=64)
@@ -28,32 +29,52 @@ def coarsen(image, shape, xp):
 
 
 def level_shapes(shape, cutoff):
-    """Grids from coarse to fine, each twice the one before, the finest being `shape`."""
-    shapes = [tuple(shape)]
+    """Grids from coarse to fine, and the index of the one on which α is searched.
+
+    That one, the search grid, is `shape` itself scaled to at most `SEARCH_VOXELS` voxels, so that
+    α does not depend on how finely the images were sampled. Grids halve below it; above it they
+    double until the finest, which is `shape`.
+    """
+    shape = tuple(shape)
+
+    def wide_enough(grid):
+        return all(n >= 2 * k + 2 for n, k in zip(grid, cutoff, strict=True))
+
+    factor = (SEARCH_VOXELS / math.prod(shape)) ** (1 / len(shape))
+    search = tuple(math.floor(n * factor) for n in shape) if factor < 1 else shape
+    if not wide_enough(search):
+        search = shape
+    below, above = [search], []
     while True:
-        coarse = tuple(math.ceil(n / 2) for n in shapes[0])
-        if min(coarse) < MIN_POINTS or any(
-            n < 2 * k + 2 for n, k in zip(coarse, cutoff, strict=True)
-        ):
-            return shapes
-        shapes.insert(0, coarse)
+        coarse = tuple(math.ceil(n / 2) for n in below[0])
+        if min(coarse) < MIN_POINTS or not wide_enough(coarse):
+            break
+        below.insert(0, coarse)
+    if search != shape:
+        above.append(shape)
+        while math.prod(above[0]) > 2 * 2 ** len(shape) * SEARCH_VOXELS:
+            above.insert(0, tuple(math.ceil(n / 2) for n in above[0]))
+    return below + above, len(below) - 1
+
+
+def inside_at(inside, shape, xp):
+    """A bool array on a coarser grid: voxels more than half inside."""
+    return coarsen(inside.astype(np.float32), shape, xp) > 0.5
 
 
 def at_shape(problem, shape, num_steps, xp):
-    """`problem` on a coarser grid: a voxel weighs as many fine ones as it stands for."""
+    """`problem` on a coarser grid."""
     full = problem.source.shape
     if tuple(shape) == full:
         return problem
-    ratio = math.prod(full) / math.prod(shape)
     mask = problem.mask
     if mask is not None:
-        mask = coarsen(mask.astype(problem.source.dtype), shape, xp) > 0.5
+        mask = inside_at(mask, shape, xp)
     return replace(
         problem,
         source=coarsen(problem.source, shape, xp),
         target=coarsen(problem.target, shape, xp),
         spacing=tuple(h * n / m for h, n, m in zip(problem.spacing, full, shape, strict=True)),
-        weight=problem.weight * ratio,
         mask=mask,
         num_steps=num_steps,
     )

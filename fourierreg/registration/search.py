@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 MAX_STEP = math.log(2.0)
 MIN_SPREAD, MAX_SPREAD = 0.1, 0.3  # of ln α between the two slopes that give the curvature
+SPREAD = 0.15  # where a second slope is taken once the first is close to the root
+EXTRAPOLATION = 0.08  # how far beyond those two the root may lie
 FROZEN_SHARE = 0.6  # d²F at re-optimised v, as a share of that at frozen v (DESIGN: 0.5 to 0.7)
 
 
@@ -20,8 +22,11 @@ class Root(NamedTuple):
     found: bool
 
 
-def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12, error_bar=True):
-    """Root of an increasing function of ln α.
+def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12):
+    """Root of an increasing function of ln α, and the slope of that function there.
+
+    It ends where a step is below `tolerance`, or where two slopes `MIN_SPREAD` to `MAX_SPREAD`
+    apart, between which the function is close to a line, have the root between or beside them.
 
     Parameters
     ----------
@@ -30,35 +35,25 @@ def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12, error_
     start, lower, upper : float
         ln α to start from, and the limits of the search.
     tolerance : float
-        Step in ln α below which the search stops.
+        Step in ln α below which the root is found.
     max_slopes : int
-    error_bar : bool
-        Make sure that two slopes at least `MIN_SPREAD` apart give the curvature.
     """
-    points = []
-    log_alpha, found = start, False
-    while len(points) < max_slopes:
+    points, log_alpha = [], start
+    while len(points) < max_slopes and lower <= log_alpha <= upper:
         slope = slope_at(log_alpha)
         points.append((log_alpha, slope.value))
         step = _step(points, slope.frozen_curvature)
-        if abs(step) <= tolerance:
-            found = True
-            break
-        if not lower <= log_alpha + step <= upper:
-            break
-        log_alpha += step
-    if not found:
-        return Root(log_alpha, math.nan, False)
-    root = log_alpha + step
-    curvature = _curvature(points, root)
-    if error_bar and curvature is None:
-        sd = 1 / math.sqrt(max(FROZEN_SHARE * slope.frozen_curvature, 1.0))
-        probe = root - max(1.5 * MIN_SPREAD, min(2 * sd, 0.8 * MAX_SPREAD))
-        points.append((probe, slope_at(probe).value))
+        root = log_alpha + step
         curvature = _curvature(points, root)
-    if curvature is None or curvature <= 0:
-        return Root(root, math.nan, True)
-    return Root(root, 1 / math.sqrt(curvature), True)
+        close = abs(step) <= tolerance or _on_a_line(points, root, slope.frozen_curvature)
+        if close and curvature is not None:
+            return Root(root, 1 / math.sqrt(curvature) if curvature > 0 else math.nan, True)
+        if curvature is None and abs(step) < SPREAD:
+            # Far enough for a curvature; upwards where it is near, because fits from a rougher
+            # velocity settle sooner than those that must find new detail.
+            step = SPREAD if step > -SPREAD / 2 else -SPREAD
+        log_alpha += step
+    return Root(min(max(log_alpha, lower), upper), math.nan, False)
 
 
 def _step(points, frozen_curvature):
@@ -71,18 +66,35 @@ def _step(points, frozen_curvature):
         target = below[0] + min(max(share, 0.05), 0.95) * (above[0] - below[0])
         return target - last
     curvature = FROZEN_SHARE * frozen_curvature
-    if len(points) > 1:
-        (a, fa), (b, fb) = points[-2:]
-        secant = (fb - fa) / (b - a) if b != a else 0.0
-        curvature = secant if secant > 0 else 0.0
+    far = [p for p in points[:-1] if abs(p[0] - last) >= MIN_SPREAD]
+    if far:  # two fits too close to each other differ by where they stopped
+        curvature = (far[-1][1] - value) / (far[-1][0] - last)
     step = -value / curvature if curvature > 0 else -math.copysign(math.inf, value)
     return min(max(step, -MAX_STEP), MAX_STEP)
 
 
-def _curvature(points, root):
-    """Slope of the slopes between the two points around `root` that are far enough apart."""
+def _pair(points, root):
+    """The point nearest to the root and the next that is far enough from it, or None."""
     nearest = sorted(points, key=lambda p: abs(p[0] - root))
     for other in nearest[1:]:
         if MIN_SPREAD <= abs(other[0] - nearest[0][0]) <= MAX_SPREAD:
-            return (other[1] - nearest[0][1]) / (other[0] - nearest[0][0])
+            return nearest[0], other
     return None
+
+
+def _curvature(points, root):
+    """Slope of the slopes between the two points of `_pair`, or None."""
+    pair = _pair(points, root)
+    if pair is None:
+        return None
+    (a, fa), (b, fb) = pair
+    return (fb - fa) / (b - a)
+
+
+def _on_a_line(points, root, frozen_curvature):
+    """Whether the root follows from two points between which the function is close to a line."""
+    pair = _pair(points, root)
+    if pair is None or not 0 < _curvature(points, root) <= max(frozen_curvature, 0.0):
+        return False
+    low, high = sorted(p[0] for p in pair)
+    return low - EXTRAPOLATION <= root <= high + EXTRAPOLATION

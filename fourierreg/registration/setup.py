@@ -12,6 +12,10 @@ from fourierreg.registration.energy import Problem
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.operators import default_reference_length
 
+# Euler steps by number of axes. In 3D five give the Dice and the α of ten in three quarters of the
+# time; in 2D, where time is no matter, ten are closer to the continuous geodesic.
+NUM_STEPS = {2: 10, 3: 5}
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -58,7 +62,8 @@ def prepare(
     pad,
 ):
     """Check every argument once and build the `Setup`."""
-    checks.count("num_steps", num_steps)
+    if num_steps is not None:
+        checks.count("num_steps", num_steps)
     checks.choice("integrator", integrator, INTEGRATORS)
     alpha = checks.positive("alpha", alpha)
     geometry = source_geometry = original = None
@@ -105,7 +110,7 @@ def prepare(
         spacing,
         1.0,
         mask=None if mask is None else domain.pad(mask),
-        num_steps=num_steps,
+        num_steps=NUM_STEPS[target.ndim] if num_steps is None else num_steps,
         integrator=integrator,
     )
     return Setup(problem, metric, domain, geometry, source_geometry, original, scales)

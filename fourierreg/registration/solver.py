@@ -11,14 +11,17 @@ from threadpoolctl import threadpool_limits
 from fourierreg.backend import array_module
 from fourierreg.image.voxels import residual_and_force
 from fourierreg.registration import noise
+from fourierreg.registration.energy import Problem
 from fourierreg.registration.hessian import PosteriorHessian, data_curvature
 from fourierreg.registration.marginal import alpha_slope, joint_slope, velocity_drift
 from fourierreg.registration.optimise import minimise
-from fourierreg.registration.pyramid import at_shape, level_shapes
+from fourierreg.registration.pyramid import at_shape, inside_at, level_shapes
 from fourierreg.spectral.band import inner
 
-DRIFT_STEP = 0.05  # of ln α, on both sides, for the change of g with α
+COARSE_STEPS = 0.6  # of the time steps, on grids coarser than the image
 ANNEALING = 10.0  # factor between the weights of successive fits
+NOISE_TOLERANCE = 0.05  # of ln(ρ/σ²): a larger change of an estimate asks for another fit
+MAX_FITS = 5  # on one grid, while the noise is being estimated
 
 
 class Record(NamedTuple):
@@ -38,17 +41,61 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Noise:
-    """σ and ρ; whether σ is estimated, and ρ with it unless it is fixed."""
+    """σ and ρ of the voxels of one grid; whether they are estimated, ρ unless it is fixed.
+
+    `volume`: voxels of the image that one voxel of that grid stands for. `fixed_decimation` is
+    that of the image's own voxels.
+    """
 
     sigma: float
     decimation: float
     estimated: bool
     fixed_decimation: float | None = None
+    volume: float = 1.0
 
     @property
     def weight(self):
-        """ρ/σ²."""
-        return self.decimation / self.sigma**2
+        """ρ/σ² per voxel of the image: comparable between grids."""
+        return self.decimation / self.sigma**2 / self.volume
+
+    def of_residual(self, residual, inside, volume):
+        """The same model with σ and ρ estimated anew, on a grid."""
+        sigma, decimation = noise.estimate(residual, inside)
+        if self.fixed_decimation is not None:
+            decimation = min(1.0, self.fixed_decimation * volume)
+        return replace(self, sigma=sigma, decimation=decimation, volume=volume)
+
+
+class Level(NamedTuple):
+    """A grid of the pyramid: the problem at weight 1, the voxels that count, `Noise.volume`."""
+
+    problem: Problem
+    inside: object
+    volume: float
+
+    @property
+    def shape(self):
+        """Voxels along each axis."""
+        return tuple(self.problem.source.shape)
+
+    def residual(self, evaluation):
+        """S∘φ₁⁻¹ - T; S - T where there is no evaluation yet."""
+        problem = self.problem
+        if evaluation is None:
+            return problem.source - problem.target
+        u = problem.displacement(evaluation.geodesic)
+        return residual_and_force(problem.source, problem.target, u, problem.spacing)[0]
+
+
+def _level(problem, inside, shape, xp):
+    """`Level` of a shape; coarser grids take fewer time steps."""
+    finest = shape == tuple(problem.source.shape)
+    num_steps = problem.num_steps if finest else math.ceil(COARSE_STEPS * problem.num_steps)
+    return Level(
+        at_shape(problem, shape, num_steps, xp),
+        inside if finest else inside_at(inside, shape, xp),
+        math.prod(problem.source.shape) / math.prod(shape),
+    )
 
 
 class Solver:
@@ -57,42 +104,43 @@ class Solver:
     def __init__(self, problem, metric, noise_model, callback=None):
         xp = array_module(problem.source)
         self.xp, self.metric, self.callback = xp, metric, callback
-        self.inside = noise.foreground(problem.source, problem.target, problem.mask)
-        self.noise = noise_model
-        coarse_steps = max(1, math.ceil(problem.num_steps / 2))
-        unit = replace(problem, weight=1.0)
-        self.levels = [
-            at_shape(unit, shape, coarse_steps, xp)
-            for shape in level_shapes(problem.source.shape, metric.band.cutoff)
-        ]
+        inside = noise.foreground(problem.source, problem.target, problem.mask)
+        shapes, self.search_level = level_shapes(problem.source.shape, metric.band.cutoff)
+        self.levels = [_level(problem, inside, shape, xp) for shape in shapes]
+        self.finest = len(shapes) - 1
         self.velocity = xp.zeros(
             (metric.band.ndim, *metric.band.coefficient_shape), dtype=np.complex128
         )
-        self.evaluation = None
-        self._first_weight = Noise(*noise.estimate(self._unregistered(), self.inside), True).weight
-        self.update_noise()
+        self.evaluation = self._drift = self._fitted = None
+        self._memory = ()  # of the optimiser, on the grid `_fitted`
+        self.noise = noise_model
+        self._first_weight = self._estimate(self.finest).weight
+        self.estimate_noise(0)
         self.history = []
         self.began = time.perf_counter()
         self.settled = self.at_boundary = False
 
     def problem(self, level):
         """The problem of a level at the present noise."""
-        unit = self.levels[level]
-        return replace(unit, weight=unit.weight * self.noise.weight)
+        problem, _, volume = self.levels[level]
+        return replace(problem, weight=volume * self.noise.weight)
 
     def move_to(self, log_alpha, level):
         """Change α and carry the velocity along, to first order."""
         change = log_alpha - math.log(self.metric.alpha)
         if self.evaluation is not None and change != 0.0:
-            curvature = data_curvature(self.problem(level), self.evaluation.geodesic)
-            hessian = PosteriorHessian(self.metric, curvature)
-            with threadpool_limits(1, user_api="blas"):
-                self.velocity = self.velocity + change * velocity_drift(self.velocity, hessian)
+            if self._drift is None:
+                with threadpool_limits(1, user_api="blas"):
+                    curvature = data_curvature(self.problem(level), self.evaluation.geodesic)
+                    hessian = PosteriorHessian(self.metric, curvature)
+                    self._drift = velocity_drift(self.velocity, hessian)
+            self.velocity, self._drift = self.velocity + change * self._drift, None
         self.metric = self.metric.with_alpha(math.exp(log_alpha))
 
     def fit(self, level, *, tolerance=0.02, max_iterations=50):
         """Minimise over the velocity at the present α and noise."""
         problem = self.problem(level)
+        memory = self._memory if level == self._fitted else ()
 
         def record(evaluation):
             self._record(evaluation, problem)
@@ -103,22 +151,25 @@ class Solver:
             self.velocity,
             tolerance=tolerance,
             max_iterations=max_iterations,
+            memory=memory,
             on_iteration=record,
         )
-        self.velocity, self.evaluation = result.velocity, result.evaluation
+        self._memory, self._fitted = result.memory, level
+        self.velocity, self.evaluation, self._drift = result.velocity, result.evaluation, None
         self.settled, self.at_boundary = result.settled, result.at_boundary
 
     def restart(self):
         """Forget the velocity."""
-        self.velocity, self.evaluation = self.xp.zeros_like(self.velocity), None
+        self.velocity = self.xp.zeros_like(self.velocity)
+        self.evaluation = self._drift = self._fitted = None
 
     def state(self):
         """What `resume` needs: α, velocity and evaluation."""
-        return self.metric.alpha, self.velocity, self.evaluation
+        return self.metric.alpha, self.velocity, self.evaluation, self._drift
 
     def resume(self, state):
         """Go back to a `state`."""
-        alpha, self.velocity, self.evaluation = state
+        alpha, self.velocity, self.evaluation, self._drift = state
         self.metric = self.metric.with_alpha(alpha)
 
     @property
@@ -131,64 +182,74 @@ class Solver:
 
         A small σ on images that are far apart makes the velocity rough before it makes it right:
         where σ is given, weights grow tenfold per fit from what the unregistered residual
-        justifies. An estimated σ does so by itself.
+        justifies. An estimated σ does so by itself; `settle_noise` sees to it that it stands.
         """
-        given = self.noise
-        weight, level = self._first_weight, 0
+        if self.noise.estimated:
+            for level in range(last_level + 1):
+                self.estimate_noise(level)
+                self.fit(level, tolerance=tolerance, max_iterations=max_iterations)
+            return
+        given, weight, level = self.noise, self._first_weight, 0
         while True:
-            final = given.estimated or weight * ANNEALING >= given.weight
-            if not given.estimated:
-                sigma = given.sigma if final else math.sqrt(given.decimation / weight)
-                self.noise = replace(given, sigma=sigma)
+            final = weight * ANNEALING >= given.weight
+            sigma = given.sigma if final else math.sqrt(given.decimation / weight)
+            self.noise = replace(given, sigma=sigma)
             self.fit(level, tolerance=tolerance, max_iterations=max_iterations)
-            self.update_noise()
             if final and level == last_level:
                 return
             weight, level = weight * ANNEALING, min(level + 1, last_level)
 
-    def residual(self):
-        """S∘φ₁⁻¹ - T of the present velocity on the finest grid."""
-        finest = self.levels[-1]
-        u = finest.displacement(self.evaluation.geodesic)
-        return residual_and_force(finest.source, finest.target, u, finest.spacing)[0]
+    def settle_noise(self, level, *, tolerance, max_iterations):
+        """Estimate the noise and fit, until the noise that was used stands."""
+        self.estimate_noise(level)
+        for _ in range(MAX_FITS):
+            self.fit(level, tolerance=tolerance, max_iterations=max_iterations)
+            used = self.noise
+            if self.estimate_noise(level) <= NOISE_TOLERANCE:
+                break
+        self.noise = used
 
-    def update_noise(self):
-        """Estimate σ and ρ from the residual; returns the change of ln(ρ/σ²)."""
+    def estimate_noise(self, level):
+        """Estimate σ and ρ from the residual on a grid; returns |change of ln(ρ/σ²)|.
+
+        Every grid has its own: smoothing takes from σ what it adds to the correlation of voxels.
+        """
         if not self.noise.estimated:
             return 0.0
-        before = self.noise.weight
-        residual = self._unregistered() if self.evaluation is None else self.residual()
-        sigma, decimation = noise.estimate(residual, self.inside)
-        fixed = self.noise.fixed_decimation
-        self.noise = Noise(sigma, decimation if fixed is None else fixed, True, fixed)
-        return math.log(self.noise.weight / before)
+        before, self.noise = self.noise, self._estimate(level)
+        return abs(math.log(self.noise.weight / before.weight))
 
-    def _unregistered(self):
-        finest = self.levels[-1]
-        return finest.source - finest.target
+    def _estimate(self, level):
+        _, inside, volume = self.levels[level]
+        return self.noise.of_residual(self.levels[level].residual(self.evaluation), inside, volume)
 
     def slope(self, level, posterior, exact, num_probes):
         """dF/d ln α (marginal) or ∂f/∂ ln α (joint) at the present velocity."""
         if posterior == "joint":
             return joint_slope(self.velocity, self.metric)
-        problem, v = self.problem(level), self.velocity
+        problem = self.problem(level)
+
+        def curvature_at(velocity):
+            return data_curvature(problem, problem.shoot(velocity, self.metric), exact)
+
         with threadpool_limits(1, user_api="blas"):
-            curvature = data_curvature(problem, self.evaluation.geodesic, exact)
-            hessian = PosteriorHessian(self.metric, curvature)
-            drift = DRIFT_STEP * velocity_drift(v, hessian)
-            beside = [
-                data_curvature(problem, problem.shoot(v + sign * drift, self.metric), exact)
-                for sign in (-1.0, 1.0)
-            ]
-            return alpha_slope(v, hessian, beside, DRIFT_STEP, num_probes)
+            here = data_curvature(problem, self.evaluation.geodesic, exact)
+            hessian = PosteriorHessian(self.metric, here)
+            result = alpha_slope(self.velocity, hessian, curvature_at, num_probes)
+        self._drift = result.velocity
+        return result
+
+    def residual(self):
+        """S∘φ₁⁻¹ - T of the present velocity on the finest grid."""
+        return self.levels[self.finest].residual(self.evaluation)
 
     def voxels(self):
-        """M: voxels of the mask or foreground."""
-        return float(self.xp.sum(self.inside))
+        """M: voxels of the mask or foreground, of the image."""
+        return float(self.xp.sum(self.levels[self.finest].inside))
 
     def objective(self, prior, likelihood):
         """Negative log posterior of (v₀, α), Eq. 6 with errata E1 to E3."""
-        m = self.noise.decimation * self.voxels()
+        m = self.noise.decimation / self.noise.volume * self.voxels()
         p, s = self.metric.band.degrees_of_freedom, self.metric.velocity_scale
         return (
             prior

@@ -44,11 +44,11 @@ def compiled(request, tmp_path_factory):
     return ctypes.CDLL(str(library)), TYPES[request.param]
 
 
-def call(library, name, inputs, sizes, outputs):
-    """A kernel as `voxels._launch` calls it on the device: inputs, spacing, sizes, outputs."""
+def call(library, name, inputs, sizes, outputs, numbers=SPACING):
+    """A kernel as `voxels._launch` calls it on the device: inputs, numbers, sizes, outputs."""
     real = ctypes.c_float if outputs[0].dtype == np.float32 else ctypes.c_double
     arrays = [[ctypes.c_void_p(a.ctypes.data) for a in group] for group in (inputs, outputs)]
-    lengths = [real(h) for h in SPACING]
+    lengths = [real(h) for h in numbers]
     getattr(library, name)(*arrays[0], *lengths, *map(ctypes.c_longlong, sizes), *arrays[1])
 
 
@@ -113,6 +113,16 @@ def test_jacobian_determinant(compiled):
     kernels.jacobian_determinant(u, *spacing(dtype), expected)
     call(library, "jacobian_determinant", [u], SHAPE, [actual])
     laws.close(actual, expected)
+
+
+def test_invert(compiled):
+    library, dtype = compiled
+    u = 0.1 * np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(dtype)
+    expected, actual = np.empty((2, 3, *SHAPE), dtype)
+    tolerance = dtype(1e-6)
+    kernels.invert(u, *spacing(dtype), tolerance, expected)
+    call(library, "invert", [u], SHAPE, [actual], (*SPACING, tolerance))
+    laws.close(actual, expected, rtol=1e-5)
 
 
 def test_a_flat_volume_stands_for_a_2d_image(compiled):

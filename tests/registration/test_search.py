@@ -99,9 +99,25 @@ def test_slopes_are_counted():
     assert len(slope.calls) == 2
 
 
-def test_error_bar_costs_a_slope_only_where_it_is_asked_for():
-    with_bar, without = line(1.1, 80.0), line(1.1, 80.0)
-    assert find_root(with_bar, 1.1, **LIMITS).sd > 0
-    assert math.isnan(find_root(without, 1.1, **LIMITS, error_bar=False).sd)
-    assert len(with_bar.calls) == 2
-    assert len(without.calls) == 1
+def test_near_the_root_two_slopes_do():
+    slope = line(1.1, 80.0)
+    for start in (1.02, 1.1, 1.15):
+        slope.calls.clear()
+        found = find_root(slope, start, **LIMITS)
+        assert len(slope.calls) == 2
+        assert math.isclose(found.sd, 1 / math.sqrt(80.0), rel_tol=1e-9)
+
+
+def test_two_close_slopes_are_not_differenced():
+    # A fit that stops early is off by a constant: between close points that is all there is.
+    slope = line(1.1, 80.0, frozen=1 / 0.6)
+    noisy = Function(lambda x: slope.value(x) + (3.0 if slope.calls else -3.0), slope.derivative)
+
+    def value(x):
+        result = noisy(x)
+        slope.calls.append(x)
+        return result
+
+    found = find_root(value, 1.04, **LIMITS)
+    assert found.found
+    assert abs(found.log_alpha - 1.1) < 2 * 3.0 / 80.0

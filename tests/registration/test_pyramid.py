@@ -1,0 +1,96 @@
+"""Coarse grids: what they keep of an image, and which there are."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from fourierreg.backend import asarray, to_numpy
+from fourierreg.registration.pyramid import (
+    MIN_POINTS,
+    SEARCH_VOXELS,
+    at_shape,
+    coarsen,
+    inside_at,
+    level_shapes,
+)
+from tests import laws
+from tests.registration.problems import CASES, Metric, make
+
+
+def wave(shape, frequencies):
+    """cos(2π Σ k_j m_j / N_j)."""
+    grids = np.meshgrid(*[np.arange(n) / n for n in shape], indexing="ij")
+    return np.cos(2 * np.pi * sum(k * x for k, x in zip(frequencies, grids, strict=True)))
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [((20, 18), (10, 9)), ((21, 18, 20), (11, 9, 13))])
+def test_a_wave_is_damped_and_sampled(fine, coarse, backend, xp):
+    frequencies = (2, 1, 3)[: len(fine)]
+    # A Gaussian of half a coarse voxel: exp(-½ (2π k ½ / n)²) per axis.
+    waves = np.pi * np.array(frequencies) / coarse
+    damping = math.exp(-0.5 * float(waves @ waves))
+    actual = coarsen(asarray(wave(fine, frequencies)), coarse, xp)
+    laws.close(actual, damping * wave(coarse, frequencies))
+
+
+def test_a_constant_stays(backend, xp):
+    laws.close(coarsen(xp.ones((20, 18)), (10, 9), xp), np.ones((10, 9)))
+
+
+def test_inside_is_what_is_more_than_half_inside(backend, xp):
+    inside = np.zeros((32, 32), bool)
+    inside[8:24, 4:28] = True
+    coarse = to_numpy(inside_at(asarray(inside), (16, 16), xp))
+    assert coarse.dtype == bool
+    np.testing.assert_array_equal(coarse[5:11, 3:13], True)
+    assert abs(coarse.mean() / inside.mean() - 1) < 0.15
+
+
+def test_a_problem_on_a_coarser_grid(backend, xp):
+    metric = Metric.create(**CASES["2d-anisotropic"])
+    fine = make(metric, masked=True)
+    coarse = at_shape(fine, (12, 11), 2, xp)
+    assert coarse.source.shape == coarse.target.shape == coarse.mask.shape == (12, 11)
+    assert coarse.num_steps == 2
+    for h, n, fine_h, fine_n in zip(coarse.spacing, (12, 11), fine.spacing, (24, 22), strict=True):
+        assert math.isclose(h * n, fine_h * fine_n)
+    assert at_shape(fine, (24, 22), 7, xp) is fine
+
+
+@pytest.mark.parametrize(
+    ("shape", "cutoff"),
+    [
+        ((128, 140, 128), (7, 7, 7)),
+        ((64, 64, 64), (7, 7, 7)),
+        ((96, 96, 96), (7, 7, 7)),
+        ((256, 256, 256), (15, 15, 15)),
+        ((100, 100), (7, 7)),
+        ((1000, 800), (7, 7)),
+        ((128, 128, 20), (7, 7, 7)),
+        ((17, 18, 16), (7, 7, 7)),
+        ((128, 128, 128), (60, 60, 60)),
+    ],
+)
+def test_grids(shape, cutoff):
+    shapes, search = level_shapes(shape, cutoff)
+    assert shapes[-1] == shape
+    assert 0 <= search < len(shapes)
+    sizes = [math.prod(s) for s in shapes]
+    assert sizes == sorted(set(sizes))
+    for grid in shapes[:-1]:  # all but the image's own can hold the band, and are worth having
+        assert all(n >= 2 * k + 2 for n, k in zip(grid, cutoff, strict=True))
+    for grid in shapes[:search]:
+        assert min(grid) >= MIN_POINTS
+    assert shapes[search] == shape or sizes[search] <= SEARCH_VOXELS
+    assert len(shapes) - 1 == search or sizes[search] > SEARCH_VOXELS / 2
+    # No grid stands for more than twice the points per axis of the one below, but for roundings.
+    ratios = [b / a for a, b in itertools.pairwise(sizes)]
+    assert all(r < 2.1 ** len(shape) * 2 for r in ratios)
+
+
+def test_the_search_grid_does_not_depend_on_the_sampling():
+    for n in (96, 128, 192, 256):
+        shapes, search = level_shapes((n,) * 3, (7, 7, 7))
+        assert shapes[search] in ((66,) * 3, (67,) * 3), n
