@@ -8,32 +8,16 @@ target is the deformed source plus white noise of σ = 0.03.
 """
 
 import argparse
-import csv
 import math
-from pathlib import Path
 
 import numpy as np
+import tables
 
 import fourierreg
 from fourierreg.data.bullseye import bullseye
 from fourierreg.image.deformation import jacobian_determinant
 
-TABLE = Path(__file__).parent / "tables" / "recovery_2d.csv"
-COLUMNS = [
-    "alpha",
-    "seed",
-    "posterior",
-    "jacobian",
-    "estimate",
-    "low",
-    "high",
-    "sd",
-    "z",
-    "max_displacement",
-    "min_jacobian",
-    "seconds",
-    "status",
-]
+TABLE = "recovery_2d.csv"
 SIGMA, SCALE = 0.03, 1.0
 
 
@@ -81,17 +65,9 @@ def run(alpha, seed, posterior, jacobian):
     }
 
 
-def rows():
-    """What the table holds so far."""
-    if not TABLE.exists():
-        return []
-    with TABLE.open() as file:
-        return list(csv.DictReader(file))
-
-
 def summary():
     """Median, coverage and calibration per α, posterior and form of J."""
-    table = rows()
+    table = tables.read(TABLE)
     keys = sorted({(r["posterior"], r["jacobian"], float(r["alpha"])) for r in table})
     for posterior, jacobian, alpha in keys:
         mine = [
@@ -126,22 +102,19 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    done = {(float(r["alpha"]), int(r["seed"]), r["posterior"], r["jacobian"]) for r in rows()}
-    TABLE.parent.mkdir(exist_ok=True)
     if not options.summary:
         for seed in range(options.seeds):
             for alpha in options.alphas:
-                key = (alpha, seed, options.posterior, options.jacobian)
-                if key in done:
-                    continue
-                row = run(*key)
-                fresh = not TABLE.exists()
-                with TABLE.open("a", newline="") as file:
-                    writer = csv.DictWriter(file, COLUMNS)
-                    if fresh:
-                        writer.writeheader()
-                    writer.writerow(row)
-                print(alpha, seed, row["estimate"], row["sd"], row["z"], row["status"], flush=True)
+                key = {
+                    "alpha": alpha,
+                    "seed": seed,
+                    "posterior": options.posterior,
+                    "jacobian": options.jacobian,
+                }
+                if not tables.has(TABLE, **key):
+                    row = run(**key)
+                    tables.append(TABLE, row)
+                    print(alpha, seed, row["estimate"], row["sd"], row["z"], flush=True)
     summary()
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fourierreg.registration.search import find_root
+from fourierreg.registration.search import Root, find_root
 
 LIMITS = {"lower": math.log(1e-2), "upper": math.log(1e3), "tolerance": 0.01}
 
@@ -51,9 +51,29 @@ def test_convex(start):
     found = find_root(slope, start, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - root) <= 2 * LIMITS["tolerance"]
-    # The curvature is a difference between points up to one step, ln 2, apart: that of exp is
-    # (1 - 1/2) / ln 2 = 0.72 of the one at the root, and sd a fifth too large.
-    assert math.isclose(found.sd, 1 / math.sqrt(50 * math.exp(root)), rel_tol=0.2)
+    # The frozen curvature grows as the true one does, which takes the difference to the root.
+    assert math.isclose(found.sd, 1 / math.sqrt(50 * math.exp(root)), rel_tol=0.02)
+    assert math.isclose(found.skew, 1.0, rel_tol=1e-6)
+
+
+def test_interval_is_where_f_has_risen():
+    # F = 50 (eˣ - eʳ x): the ends of the interval lie 1.96²/2 above the minimum.
+    root = 1.1
+
+    def f(x):
+        return 50 * (math.exp(x) - math.exp(root) * x)
+
+    found = find_root(exponential(root), 1.3, **LIMITS)
+    low, high = found.interval()
+    for end in (low, high):
+        assert math.isclose(f(end) - f(root), 1.96**2 / 2, rel_tol=0.05)
+    assert root - low > high - root  # flatter below
+
+
+def test_interval_of_a_line_is_symmetric():
+    found = Root(0.5, 0.1, True)
+    assert found.interval() == pytest.approx((0.5 - 0.196, 0.5 + 0.196))
+    assert all(math.isnan(x) for x in Root(0.5, math.nan, True).interval())
 
 
 @pytest.mark.parametrize("start", [-1.0, 3.0])

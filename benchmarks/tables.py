@@ -1,0 +1,32 @@
+"""Tables that grow by one row per finished run, so that an interrupted benchmark goes on."""
+
+import csv
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "tables"
+
+
+def read(name):
+    """Rows of a table as dictionaries of text; none where there is no table yet."""
+    path = FOLDER / name
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def has(name, **key):
+    """Whether a row with these values is there."""
+    return any(all(row[k] == str(v) for k, v in key.items()) for row in read(name))
+
+
+def append(name, row):
+    """Add a row, with a header if it is the first."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / name
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
