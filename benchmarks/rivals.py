@@ -29,7 +29,7 @@ def ours(source, target, spacing):
 
 def ours_rough(source, target, spacing):
     """More modes and a smaller α than the images ask for: overlap before plausibility."""
-    result = fourierreg.register(source, target, spacing=spacing, modes=24, alpha=2.0)
+    result = fourierreg.register(source, target, spacing=spacing, modes=20, alpha=2.0, num_steps=10)
     return result.displacement, result.status
 
 
@@ -52,7 +52,7 @@ def dipy_syn(source, target, spacing):
 
     affine = np.diag([*spacing, 1.0])
     optimizer = SymmetricDiffeomorphicRegistration(metric=CCMetric(3), level_iters=[10, 10, 5])
-    mapping = optimizer.optimize(target, source, affine, affine)
+    mapping = optimizer.optimize(target, source, static_grid2world=affine, moving_grid2world=affine)
     field = np.moveaxis(np.asarray(mapping.get_forward_field()), -1, 0)
     return np.ascontiguousarray(field, dtype=np.float32), ""
 

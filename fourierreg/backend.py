@@ -102,6 +102,11 @@ def backend_of(array):
     return None
 
 
+def on_device(array):
+    """Whether an array lives on a GPU, where `device_kernel` runs."""
+    return backend_of(array) == "cupy"
+
+
 def array_module(*arrays):
     """The namespace all `arrays` live in.
 

@@ -31,6 +31,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv=None):
     """Run the command line; returns the exit code (0, 2 for bad input, 130 when interrupted)."""
     options = _parser().parse_args(argv)
+    options.arguments = [str(a) for a in (sys.argv[1:] if argv is None else argv)]
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return options.run(options) or 0
@@ -174,7 +175,7 @@ def _demo(options):
             callback=progress,
         )
     result = replace(result, geometry=geometry, source_geometry=geometry)
-    report = output.describe(result, {"template": "ICBM 2009a"}, parameters, "demo")
+    report = output.describe(result, {"template": "ICBM 2009a"}, parameters, options.arguments)
     output.save_nifti(images[0], folder / "source.nii.gz")
     output.save_nifti(images[1], folder / "target.nii.gz")
     output.write(folder, result, source, target, report)
@@ -242,7 +243,7 @@ def _run_pair(options, function, parameters, doing):
     }
     for name, image in (("source", source), ("target", target)):
         inputs[name]["divided_by"] = foreground_scale(image.get_fdata())
-    report = output.describe(result, inputs, parameters, options.command)
+    report = output.describe(result, inputs, parameters, options.arguments)
     rows = _alpha_rows(result)
     if labels is not None:
         report["dice"] = _dice(result, *labels)

@@ -152,13 +152,17 @@ def load(folder):
         ) from error
 
 
-def describe(result, inputs, parameters, command):
-    """What ``result.json`` holds: everything needed to repeat the run, and what it found."""
+def describe(result, inputs, parameters, arguments):
+    """What ``result.json`` holds: everything needed to repeat the run, and what it found.
+
+    ``fourierreg`` with `arguments` repeats it from the command line, `parameters` are the keywords
+    that repeat it from Python.
+    """
     interval = result.alpha_interval
     finite = interval is not None and all(np.isfinite(interval))
     return {
         "fourierreg": __version__,
-        "command": command,
+        "arguments": arguments,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": inputs,
         "parameters": parameters,

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import fourierreg
 from fourierreg.cli import main
 from tests.brains import head, oblique_affine, write_pair
 
@@ -50,6 +51,19 @@ def test_result_says_everything(run):
     assert report["dice"]["mean_after"] > report["dice"]["mean_before"]
     assert set(report["dice"]["after"]) == {"300", "600", "900"}
     assert report["jacobian"]["folds"] == 0
+
+
+def test_a_run_is_repeated_from_its_result(run, tmp_path):
+    """From the command line by its arguments, from Python by its parameters."""
+    report = json.loads((run / "run" / "result.json").read_text())
+    arguments = report["arguments"]
+    arguments[arguments.index("-o") + 1] = str(tmp_path / "again")
+    assert main(arguments) in (0, 1)
+    again = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert again["alpha"] == pytest.approx(report["alpha"], rel=1e-6)
+    images = [nib.load(report["inputs"][name]["path"]) for name in ("source", "target")]
+    result = fourierreg.map_alpha(*images, **report["parameters"])
+    assert result.alpha == pytest.approx(report["alpha"], rel=1e-6)
 
 
 def test_apply_repeats_deformed(run):

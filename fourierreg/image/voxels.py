@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-from fourierreg.backend import array_module, backend_of, device_kernel
+from fourierreg.backend import array_module, backend_of, device_kernel, on_device
 from fourierreg.guard import unwrap
 
 
@@ -23,8 +23,7 @@ def _launch(name, inputs, sizes, numbers, outputs):
     """Run kernel `name` on 3D arrays; `numbers` begin with the spacing, `outputs` are written."""
     kind = outputs[0].dtype.type
     numbers = [kind(x) for x in numbers]
-    where = backend_of(outputs[0])
-    if where == "cupy":
+    if on_device(outputs[0]):
         count = int(np.prod(outputs[0].shape[-3:]))
         kernel = device_kernel(device_source("double" if kind is np.float64 else "float"), name)
         arrays = [*inputs, *numbers, *(np.int64(n) for n in sizes), *outputs]
@@ -32,7 +31,7 @@ def _launch(name, inputs, sizes, numbers, outputs):
         return
     from fourierreg.image import kernels  # numba takes half a second to import
 
-    if where == "guard":
+    if backend_of(outputs[0]) == "guard":
         inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
     getattr(kernels, name)(*inputs, *numbers, *outputs)
 
