@@ -94,6 +94,33 @@ def summary():
         print(f"{posterior:9s} J {jacobian:12s} all: rms z {np.sqrt(np.nanmean(np.square(z))):.2f}")
 
 
+def by_displacement():
+    """α with J ≈ -g over that with the exact J, by size of the true displacement."""
+    rows = {
+        form: {
+            (r["alpha"], r["seed"]): r
+            for r in tables.read(TABLE)
+            if (r["posterior"], r["jacobian"]) == ("marginal", form)
+        }
+        for form in ("exact", "approximate")
+    }
+    both = [
+        (r, rows["approximate"][k]) for k, r in rows["exact"].items() if k in rows["approximate"]
+    ]
+    for low, high in ((0, 5), (5, 7), (7, 10), (10, 99)):
+        ratios = [
+            float(rough["estimate"]) / float(exact["estimate"]) - 1
+            for exact, rough in both
+            if low <= float(exact["max_displacement"]) < high
+        ]
+        if ratios:
+            print(
+                f"largest displacement {low:2d} to {high:2d} voxels: α with J ≈ -g off by "
+                f"{100 * np.mean(ratios):+.1f} % on average, {100 * min(ratios):+.1f} to "
+                f"{100 * max(ratios):+.1f} % ({len(ratios)} pairs)"
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--posterior", choices=["marginal", "joint"], default="marginal")
@@ -116,6 +143,7 @@ def main():
                     tables.append(TABLE, row)
                     print(alpha, seed, row["estimate"], row["sd"], row["z"], flush=True)
     summary()
+    by_displacement()
 
 
 if __name__ == "__main__":

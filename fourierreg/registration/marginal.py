@@ -15,11 +15,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import eigh_tridiagonal
 
 from fourierreg.backend import array_module, to_numpy
 from fourierreg.spectral.band import inner, multiplicity, pack, unpack
 
 DENSE_LIMIT = 1000  # degrees of freedom up to which H is formed as a matrix
+LANCZOS_STEPS = 30
 DENSE_BLOCK = 64  # columns formed at a time
 DRIFT_STEP = 0.05  # of ln α, on both sides, for the change of J along the optimal velocity
 
@@ -204,3 +206,71 @@ def dense_traces(v, hessian, xp):
         unpack(-(inverse @ pull.reshape(-1)).reshape(pull.shape), band, xp),
         change,
     )
+
+
+def negative_log_marginal(total, hessian, num_probes=8, seed=0):
+    """F(α) up to a constant: the energy `total` of the optimal velocity - ½ ln|L/s²| + ½ ln|H|.
+
+    The search for α needs only its slope; its values compare models (α, powers) on one pair.
+
+    Returns
+    -------
+    (F, standard error of its log-determinant)
+    """
+    metric = hessian.metric
+    xp = array_module(hessian.curvature.tensor)
+    size = metric.band.degrees_of_freedom
+    prior = metric.log_determinant(xp) - 2 * size * math.log(metric.velocity_scale)
+    if size <= DENSE_LIMIT:
+        value, noise = dense_log_determinant(hessian, xp), 0.0
+    else:
+        value, noise = stochastic_log_determinant(hessian, num_probes, seed, xp)
+    return total - 0.5 * prior + 0.5 * value, 0.5 * noise
+
+
+def dense_log_determinant(hessian, xp):
+    """ln|H| by Cholesky's factors."""
+    factor = xp.linalg.cholesky(dense_matrix(hessian, hessian.metric.band, xp))
+    return 2.0 * float(xp.sum(xp.log(xp.diagonal(factor))))
+
+
+def stochastic_log_determinant(hessian, num_probes, seed, xp):
+    """ln|H| and its standard error: Lanczos quadrature of ln(D^{-½} H D^{-½}), plus ln|D|.
+
+    D is the diagonal of H; probes are ±1 in the packed basis, where ln|D| is a sum.
+    """
+    band = hessian.metric.band
+    signs = np.random.default_rng(seed).integers(
+        0, 2, (num_probes, band.ndim, band.num_frequencies)
+    )
+    root = xp.sqrt(hessian.diagonal(xp))
+    diagonal = 2.0 * float(xp.sum(xp.log(_packed_diagonal(root, hessian.metric, xp))))
+    probe = unpack(xp.asarray(2.0 * signs - 1.0), band, xp)
+    each = band.degrees_of_freedom * _quadrature(
+        lambda w: hessian(w / root) / root, probe, band, xp
+    )
+    noise = float(np.std(each, ddof=1) / math.sqrt(num_probes)) if num_probes > 1 else math.inf
+    return diagonal + float(each.mean()), noise
+
+
+def _quadrature(operator, start, band, xp):
+    """⟨q, ln(operator) q⟩ / ⟨q, q⟩ of every field q of a batch (Lanczos, reorthogonalised)."""
+    tail = (slice(None), *[None] * (band.ndim + 1))
+    basis = [start / xp.sqrt(inner(start, start, band, xp))[tail]]
+    alphas, betas = [], []
+    for _ in range(min(LANCZOS_STEPS, band.degrees_of_freedom)):
+        w = operator(basis[-1])
+        alphas.append(to_numpy(inner(basis[-1], w, band, xp)))
+        for _ in range(2):
+            for q in basis:
+                w = w - inner(q, w, band, xp)[tail] * q
+        norm = xp.sqrt(inner(w, w, band, xp))
+        betas.append(to_numpy(norm))
+        if float(xp.min(norm)) < 1e-10:
+            break
+        basis.append(w / norm[tail])
+    results = []
+    for a, b in zip(np.array(alphas).T, np.array(betas).T, strict=True):
+        values, vectors = eigh_tridiagonal(a, b[:-1])
+        results.append(float(np.sum(vectors[0] ** 2 * np.log(values))))
+    return np.array(results)

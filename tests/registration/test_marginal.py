@@ -11,9 +11,12 @@ from fourierreg.registration.hessian import DataCurvature, PosteriorHessian, dat
 from fourierreg.registration.marginal import (
     _packed_diagonal,
     alpha_slope,
+    dense_log_determinant,
     dense_matrix,
     dense_traces,
     joint_slope,
+    negative_log_marginal,
+    stochastic_log_determinant,
     stochastic_traces,
     velocity_drift,
 )
@@ -210,16 +213,35 @@ def test_velocity_drift(setting, xp):
     assert error < 2e-2 * size
 
 
+def test_log_determinants(setting, xp):
+    metric, _, curvature, _ = setting
+    hessian = at_alpha(curvature, metric)
+    expected = np.linalg.slogdet(to_numpy(dense_matrix(hessian, metric.band, xp)))[1]
+    assert math.isclose(dense_log_determinant(hessian, xp), expected, rel_tol=1e-9)
+    value, noise = stochastic_log_determinant(hessian, 100, 0, xp)
+    assert abs(value - expected) < 4 * noise + 1e-3
+    assert noise < 0.02 * metric.band.degrees_of_freedom
+
+
+def test_log_determinant_of_the_prior_needs_no_probe(setting, xp):
+    # Without data D is H: the quadrature is of the identity, and exact.
+    metric, _, curvature, _ = setting
+    nothing = DataCurvature(metric, 0.0 * curvature.tensor, curvature.grid)
+    hessian = PosteriorHessian(metric, nothing)
+    value, noise = stochastic_log_determinant(hessian, 2, 0, xp)
+    size = metric.band.degrees_of_freedom
+    prior = metric.log_determinant(xp) - 2 * size * math.log(metric.velocity_scale)
+    assert math.isclose(value, prior, rel_tol=1e-9, abs_tol=1e-6)
+    assert noise < 1e-6
+    assert math.isclose(negative_log_marginal(3.0, hessian)[0], 3.0, rel_tol=1e-6)
+
+
 def marginal(problem, metric, start, exact):
-    """(F, minimum) with v re-optimised: the definition, by dense algebra."""
+    """(F, minimum) with v re-optimised: the definition."""
     found = minimise(problem, metric, start, tolerance=1e-7, max_iterations=300)
     curvature = data_curvature(problem, found.evaluation.geodesic, exact)
-    matrix = dense_matrix(PosteriorHessian(metric, curvature), metric.band, np)
-    scaled = metric.log_determinant(np) - 2 * metric.band.degrees_of_freedom * math.log(
-        metric.velocity_scale
-    )
-    value = found.evaluation.total - 0.5 * scaled + 0.5 * np.linalg.slogdet(matrix)[1]
-    return value, found
+    hessian = PosteriorHessian(metric, curvature)
+    return negative_log_marginal(found.evaluation.total, hessian)[0], found
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["approximate", "exact"])
