@@ -107,6 +107,23 @@ def test_register_at_a_given_alpha_with_callback_and_mask():
     assert after < 0.7 * before
 
 
+@pytest.mark.parametrize("sigma", [0.05, "estimate"])
+def test_alpha_is_searched_on_a_coarser_grid_where_images_are_large(sigma, monkeypatch, result):
+    """A given σ corrects α on the images' own grid; an estimated noise leaves it where it is."""
+    monkeypatch.setattr("fourierreg.registration.pyramid.SEARCH_VOXELS", 2500)
+    coarse = fourierreg.map_alpha(*pair(), **{**SETTING, "sigma": sigma})
+    sizes = [math.prod(record.shape) for record in coarse.history]
+    alphas = {
+        size: {r.alpha for r in coarse.history if math.prod(r.shape) == size} for size in sizes
+    }
+    assert any(size <= 2500 for size in sizes)
+    assert sizes[-1] == max(sizes) > 2500
+    assert (len(alphas[max(sizes)]) > 1) == (sigma != "estimate")
+    assert abs(math.log(coarse.alpha / 6.0)) < 4 * result.alpha_sd
+    low, high = coarse.alpha_interval
+    assert low < coarse.alpha < high
+
+
 def test_estimated_noise_is_near_the_truth():
     source, target = pair()
     result = fourierreg.map_alpha(source, target, modes=9, velocity_scale=1.0)

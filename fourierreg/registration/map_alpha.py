@@ -106,9 +106,9 @@ def map_alpha(
     An estimated noise is that of the residual of a registration at α = 3 on the search grid (or,
     where α turns out to differ by more than a quarter, at that α), and the interval is conditional
     on it. σ, ρ and α cannot be inferred together on real pairs: the smaller α, the closer the fit
-    and the smaller σ, which asks for a smaller α still. d ln α / d ln(ρ/σ²) is about -0.3. The
-    noise of every iteration stands in `history`; `sigma` and `decimation` of the result are those
-    of the final registration on the images' own grid.
+    and the smaller σ, which asks for a smaller α still. The noise of every iteration stands in
+    `history`; `sigma` and `decimation` of the result are those of the final registration on the
+    images' own grid.
     """
     began = time.perf_counter()
     checks.choice("posterior", posterior, POSTERIORS)
@@ -229,7 +229,7 @@ class _Search:
             moved, reference = abs(root.log_alpha - reference), root.log_alpha
             if not root.found or not estimated or moved <= NOISE_REACH:
                 break
-        if root.found and level < finest and not estimated:
+        if math.isfinite(root.sd) and level < finest and not estimated:
             root = self.refine(root, slope)
         else:
             nearest = min(self.visited, key=lambda a: abs(a - root.log_alpha))

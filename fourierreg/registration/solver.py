@@ -239,10 +239,6 @@ class Solver:
         self._drift = result.velocity
         return result
 
-    def residual(self):
-        """S∘φ₁⁻¹ - T of the present velocity on the finest grid."""
-        return self.levels[self.finest].residual(self.evaluation)
-
     def voxels(self):
         """M: voxels of the mask or foreground, of the image."""
         return float(self.xp.sum(self.levels[self.finest].inside))
