@@ -1,14 +1,10 @@
-"""EPDiff, the right-hand side of geodesic shooting, with its tangent and its adjoint.
-
-The state is (v, u): the velocity and the displacement of the inverse map, stacked along the axis
-before the components, shape ``(…, 2, d, *band)``. A covector is (y, μ): y pairs with v in the
-metric (so that its natural gradient is carried), μ pairs with u in the mean over voxels.
-"""
+"""EPDiff, the right-hand side of geodesic shooting, with its tangent and its adjoint."""
 
 from typing import NamedTuple
 
 from fourierreg.backend import array_module
 from fourierreg.geodesic.lie import apply_matrix, apply_transpose, outer
+from fourierreg.geodesic.state import join, parts
 from fourierreg.spectral.operators import divergence, jacobian
 from fourierreg.spectral.products import stack_from_grid, stack_to_grid
 
@@ -20,17 +16,6 @@ class Point(NamedTuple):
     m: object
     dv: object
     du: object
-
-
-def parts(state, metric):
-    """The two halves (v, u) of a state, or (y, μ) of a covector."""
-    tail = (slice(None),) * (metric.band.ndim + 1)
-    return state[(..., 0, *tail)], state[(..., 1, *tail)]
-
-
-def join(v, u, metric, xp):
-    """Stack two halves into a state."""
-    return xp.stack([v, u], axis=-metric.band.ndim - 2)
 
 
 def on_grid(state, metric):

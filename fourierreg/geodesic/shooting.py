@@ -1,5 +1,6 @@
-"""Geodesic shooting: integrate a rate from t = 0 to 1, and its exact discrete tangent and adjoint.
+"""Shooting: integrate a rate from t = 0 to 1, and its exact discrete tangent and adjoint.
 
+The rate is that of a `DYNAMICS`: EPDiff, whose solutions are geodesics, or a stationary velocity.
 Discretise, then differentiate: the adjoint is that of the very Euler or Runge-Kutta steps taken,
 so the gradient of any function of the end point is exact to rounding, whatever the step.
 """
@@ -10,22 +11,27 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.backend import array_module
-from fourierreg.geodesic import epdiff
+from fourierreg.geodesic import epdiff, stationary
+from fourierreg.geodesic.state import join, parts
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.transform import synthesis
 
 INTEGRATORS = ("euler", "rk4")
+DYNAMICS = {"epdiff": epdiff, "stationary": stationary}
 
 
 @dataclass(frozen=True)
 class Geodesic:
     """A trajectory (v_t, u_t), t = 0, 1/n, …, 1, as coefficients of the band.
 
+    (A geodesic where the dynamics are "epdiff"; the flow of one velocity where "stationary".)
+
     Attributes
     ----------
     metric : Metric
     states : tuple of arrays, each (…, 2, d, *band)
     integrator : {"euler", "rk4"}
+    dynamics : {"epdiff", "stationary"}
     points : tuple or None
         For every step, its stages on the product grid, where `tangent` and `pull_back` linearise;
         None: they are computed again when needed.
@@ -34,6 +40,7 @@ class Geodesic:
     metric: Metric
     states: tuple
     integrator: str = "euler"
+    dynamics: str = "epdiff"
     points: tuple | None = None
 
     @property
@@ -43,11 +50,11 @@ class Geodesic:
 
     def velocity(self, step=-1):
         """Velocity after `step` steps, (…, d, *band)."""
-        return epdiff.parts(self.states[step], self.metric)[0]
+        return parts(self.states[step], self.metric)[0]
 
     def displacement_coefficients(self, step=-1):
         """Displacement of the inverse map after `step` steps, (…, d, *band)."""
-        return epdiff.parts(self.states[step], self.metric)[1]
+        return parts(self.states[step], self.metric)[1]
 
     def displacement(self, step=-1, dtype=np.float32):
         """Displacement u of the inverse map, φ⁻¹(x) = x + u(x), on the image grid, in mm."""
@@ -55,8 +62,10 @@ class Geodesic:
         return synthesis(u, band, band.shape, dtype, array_module(u))
 
 
-def shoot(velocity, metric, *, num_steps=10, integrator="euler", linearise=False):
-    """Shoot a geodesic from an initial velocity (Eq. 1 and 2, erratum E6).
+def shoot(
+    velocity, metric, *, num_steps=10, integrator="euler", dynamics="epdiff", linearise=False
+):
+    """Shoot from an initial velocity (Eq. 1 and 2, erratum E6).
 
     Parameters
     ----------
@@ -66,6 +75,8 @@ def shoot(velocity, metric, *, num_steps=10, integrator="euler", linearise=False
     metric : Metric
     num_steps : int
     integrator : {"euler", "rk4"}
+    dynamics : {"epdiff", "stationary"}
+        A geodesic, or the flow of a velocity that stays what it is.
     linearise : bool
         Keep what `tangent` and `pull_back` need: a quarter less work for them, for the memory of
         2d (d + 1) fields on the product grid per stage.
@@ -76,27 +87,29 @@ def shoot(velocity, metric, *, num_steps=10, integrator="euler", linearise=False
     """
     checks.count("num_steps", num_steps)
     checks.choice("integrator", integrator, INTEGRATORS)
+    checks.choice("dynamics", dynamics, tuple(DYNAMICS))
     xp, dt = array_module(velocity), 1.0 / num_steps
-    states, points = [epdiff.join(velocity, xp.zeros_like(velocity), metric, xp)], []
+    states, points = [join(velocity, xp.zeros_like(velocity), metric, xp)], []
     for _ in range(num_steps):
-        stages, rates = _stages(states[-1], metric, dt, integrator)
+        stages, rates = _stages(states[-1], metric, dt, integrator, DYNAMICS[dynamics])
         states.append(_advance(states[-1], rates, dt))
         points.append(stages if linearise else None)
-    return Geodesic(metric, tuple(states), integrator, tuple(points) if linearise else None)
+    kept = tuple(points) if linearise else None
+    return Geodesic(metric, tuple(states), integrator, dynamics, kept)
 
 
 def tangent(geodesic, direction):
     """Derivative of the end displacement along `direction` of v₀, (…, d, *band), exact."""
-    metric = geodesic.metric
+    metric, dynamics = geodesic.metric, DYNAMICS[geodesic.dynamics]
     xp, dt = array_module(direction), 1.0 / geodesic.num_steps
-    delta = epdiff.join(direction, xp.zeros_like(direction), metric, xp)
+    delta = join(direction, xp.zeros_like(direction), metric, xp)
     for step in range(geodesic.num_steps):
         rates = []
         for point, weight in zip(_points(geodesic, step), (0.0, 0.5, 0.5, 1.0), strict=False):
             moved = delta + weight * dt * rates[-1] if rates else delta
-            rates.append(epdiff.rate_tangent(point, moved, metric))
+            rates.append(dynamics.rate_tangent(point, moved, metric))
         delta = _advance(delta, rates, dt)
-    return epdiff.parts(delta, metric)[1]
+    return parts(delta, metric)[1]
 
 
 def pull_back(geodesic, covector):
@@ -113,9 +126,9 @@ def pull_back(geodesic, covector):
     complex array, (…, d, *band)
         Gradient with respect to v₀ in the metric; its L² gradient is ``metric.lower`` of it.
     """
-    metric = geodesic.metric
+    metric, dynamics = geodesic.metric, DYNAMICS[geodesic.dynamics]
     xp, dt = array_module(covector), 1.0 / geodesic.num_steps
-    back = epdiff.join(xp.zeros_like(covector), covector, metric, xp)
+    back = join(xp.zeros_like(covector), covector, metric, xp)
     for step in reversed(range(geodesic.num_steps)):
         stages = _points(geodesic, step)
         own, onward = ((1.0,), (0.0,)) if len(stages) == 1 else _RK4_TRANSPOSED
@@ -124,10 +137,10 @@ def pull_back(geodesic, covector):
             seed = weight * dt * back
             if pulled is not None:
                 seed = seed + carry * dt * pulled
-            pulled = epdiff.rate_adjoint(point, seed, metric)
+            pulled = dynamics.rate_adjoint(point, seed, metric)
             total = total + pulled
         back = total
-    return epdiff.parts(back, metric)[0]
+    return parts(back, metric)[0]
 
 
 # Last stage first: weight of a stage in the step, and in the argument of the stage after it.
@@ -138,19 +151,19 @@ def _points(geodesic, step):
     """Stages of a step on the product grid."""
     if geodesic.points is not None:
         return geodesic.points[step]
-    dt = 1.0 / geodesic.num_steps
-    return _stages(geodesic.states[step], geodesic.metric, dt, geodesic.integrator)[0]
+    dt, dynamics = 1.0 / geodesic.num_steps, DYNAMICS[geodesic.dynamics]
+    return _stages(geodesic.states[step], geodesic.metric, dt, geodesic.integrator, dynamics)[0]
 
 
-def _stages(state, metric, dt, integrator):
+def _stages(state, metric, dt, integrator, dynamics):
     """Points at which one step takes the rate, and the rates there."""
-    points = [epdiff.on_grid(state, metric)]
-    rates = [epdiff.rate(state, points[0], metric)]
+    points = [dynamics.on_grid(state, metric)]
+    rates = [dynamics.rate(state, points[0], metric)]
     if integrator == "rk4":
         for weight in (0.5, 0.5, 1.0):
             moved = state + weight * dt * rates[-1]
-            points.append(epdiff.on_grid(moved, metric))
-            rates.append(epdiff.rate(moved, points[-1], metric))
+            points.append(dynamics.on_grid(moved, metric))
+            rates.append(dynamics.rate(moved, points[-1], metric))
     return points, rates
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fourierreg.backend import to_numpy
-from fourierreg.geodesic.shooting import pull_back, shoot, tangent
+from fourierreg.geodesic.shooting import DYNAMICS, pull_back, shoot, tangent
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.transform import synthesis
@@ -20,19 +20,24 @@ def integrator(request):
     return request.param
 
 
-def end(v, metric, integrator, num_steps=STEPS):
-    geodesic = shoot(v, metric, num_steps=num_steps, integrator=integrator)
-    return geodesic.displacement_coefficients()
+@pytest.fixture(params=DYNAMICS)
+def flow(request, integrator):
+    """Keywords of `shoot`: every integrator with every dynamics."""
+    return {"integrator": integrator, "dynamics": request.param}
 
 
-def test_tangent_is_the_derivative_of_the_end_point(metric, xp, integrator):
+def end(v, metric, num_steps=STEPS, **flow):
+    return shoot(v, metric, num_steps=num_steps, **flow).displacement_coefficients()
+
+
+def test_tangent_is_the_derivative_of_the_end_point(metric, xp, flow):
     v, w = velocity(metric, 0), velocity(metric, 1)
-    slope = tangent(shoot(v, metric, num_steps=STEPS, integrator=integrator), w)
-    laws.derivative(lambda x: end(x, metric, integrator), v, w, slope, h=0.1)
+    slope = tangent(shoot(v, metric, num_steps=STEPS, **flow), w)
+    laws.derivative(lambda x: end(x, metric, **flow), v, w, slope, h=0.1)
 
 
-def test_pull_back_is_adjoint_to_tangent(metric, xp, integrator):
-    geodesic = shoot(velocity(metric, 0), metric, num_steps=STEPS, integrator=integrator)
+def test_pull_back_is_adjoint_to_tangent(metric, xp, flow):
+    geodesic = shoot(velocity(metric, 0), metric, num_steps=STEPS, **flow)
     laws.adjoint(
         lambda w: tangent(geodesic, w),
         lambda c: pull_back(geodesic, c),
@@ -43,11 +48,10 @@ def test_pull_back_is_adjoint_to_tangent(metric, xp, integrator):
     )
 
 
-def test_keeping_the_points_changes_nothing(metric, xp, integrator):
+def test_keeping_the_points_changes_nothing(metric, xp, flow):
     v, w = velocity(metric, 0), velocity(metric, 1)
     kept, again = (
-        shoot(v, metric, num_steps=STEPS, integrator=integrator, linearise=flag)
-        for flag in (True, False)
+        shoot(v, metric, num_steps=STEPS, **flow, linearise=flag) for flag in (True, False)
     )
     assert kept.points is not None
     assert again.points is None
@@ -55,10 +59,10 @@ def test_keeping_the_points_changes_nothing(metric, xp, integrator):
     laws.close(tangent(kept, w), tangent(again, w))
 
 
-def test_batch_axes_equal_a_loop(metric, xp, integrator):
+def test_batch_axes_equal_a_loop(metric, xp, flow):
     v, w = velocity(metric, 0, 2), velocity(metric, 1, 2)
-    together = shoot(v, metric, num_steps=STEPS, integrator=integrator)
-    single = [shoot(v[i], metric, num_steps=STEPS, integrator=integrator) for i in range(2)]
+    together = shoot(v, metric, num_steps=STEPS, **flow)
+    single = [shoot(v[i], metric, num_steps=STEPS, **flow) for i in range(2)]
     for i in range(2):
         laws.close(together.displacement_coefficients()[i], single[i].displacement_coefficients())
         laws.close(together.velocity()[i], single[i].velocity())
@@ -66,8 +70,8 @@ def test_batch_axes_equal_a_loop(metric, xp, integrator):
         laws.close(pull_back(together, w)[i], pull_back(single[i], w[i]))
 
 
-def test_many_directions_at_one_geodesic(metric, xp, integrator):
-    geodesic = shoot(velocity(metric, 0), metric, num_steps=STEPS, integrator=integrator)
+def test_many_directions_at_one_geodesic(metric, xp, flow):
+    geodesic = shoot(velocity(metric, 0), metric, num_steps=STEPS, **flow)
     w = velocity(metric, 1, 3)
     for operator in (tangent, pull_back):
         together = operator(geodesic, w)
@@ -75,10 +79,10 @@ def test_many_directions_at_one_geodesic(metric, xp, integrator):
             laws.close(together[i], operator(geodesic, w[i]))
 
 
-def test_single_precision(metric, xp, integrator):
+def test_single_precision(metric, xp, flow):
     v, w = velocity(metric, 0), velocity(metric, 1)
-    double = shoot(v, metric, num_steps=STEPS, integrator=integrator)
-    single = shoot(v.astype(np.complex64), metric, num_steps=STEPS, integrator=integrator)
+    double = shoot(v, metric, num_steps=STEPS, **flow)
+    single = shoot(v.astype(np.complex64), metric, num_steps=STEPS, **flow)
     assert single.displacement_coefficients().dtype == np.complex64
     assert single.velocity().dtype == np.complex64
     pulled = pull_back(single, w.astype(np.complex64))
@@ -113,20 +117,20 @@ def test_energy_is_conserved_at_least_to_that_order(metric, xp, integrator):
     assert np.log2(coarse / fine) > ORDERS[integrator] - 0.75
 
 
-def test_end_point_converges_at_the_order_of_the_integrator(metric, xp, integrator):
+def test_end_point_converges_at_the_order_of_the_integrator(metric, xp, integrator, flow):
     v = velocity(metric, 0)
-    exact = to_numpy(end(v, metric, "rk4", 64))
+    exact = to_numpy(end(v, metric, 64, **{**flow, "integrator": "rk4"}))
     steps = (16, 32) if integrator == "euler" else (4, 8)
-    coarse, fine = errors(lambda n: to_numpy(end(v, metric, integrator, n)), exact, steps)
+    coarse, fine = errors(lambda n: to_numpy(end(v, metric, n, **flow)), exact, steps)
     assert abs(np.log2(coarse / fine) - ORDERS[integrator]) < 0.6
 
 
-def test_a_constant_velocity_translates(metric, xp, integrator):
+def test_a_constant_velocity_translates(metric, xp, flow):
     v = xp.zeros_like(velocity(metric, 0))
     shift = np.arange(1.0, metric.band.ndim + 1)
     for i, step in enumerate(shift):
         v[(i, *(0,) * metric.band.ndim)] = float(step)
-    u = to_numpy(shoot(v, metric, num_steps=3, integrator=integrator).displacement())
+    u = to_numpy(shoot(v, metric, num_steps=3, **flow).displacement())
     for i, step in enumerate(shift):
         np.testing.assert_allclose(u[i], -step, rtol=laws.rtol_of(np.float32))
 
@@ -152,7 +156,11 @@ def test_the_path_is_kept(metric, xp):
 
 @pytest.mark.parametrize(
     ("keywords", "argument"),
-    [({"num_steps": 0}, "num_steps"), ({"integrator": "heun"}, "integrator")],
+    [
+        ({"num_steps": 0}, "num_steps"),
+        ({"integrator": "heun"}, "integrator"),
+        ({"dynamics": "demons"}, "dynamics"),
+    ],
 )
 def test_errors_name_the_argument(keywords, argument):
     metric = Metric.create((20, 17), modes=6)
