@@ -95,6 +95,41 @@ FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy,
     FOURIERREG_END
 }
 
+/* The interpolant and its slopes per voxel along the three axes. On a voxel it has a kink: the slope
+ * there is the mean of both one-sided slopes. */
+FOURIERREG_INLINE real with_slope(const real *s, long long nz, long long ny, long long nx,
+                                  long long k0, long long k1, real c, long long j0, long long j1,
+                                  real b, long long i0, long long i1, real a, real *slope)
+{
+    real low = plane(s, ny, nx, k0, j0, j1, i0, i1, b, a);
+    real high = plane(s, ny, nx, k1, j0, j1, i0, i1, b, a);
+    real value = lerp_(low, high, c);
+    slope[0] = high - low;
+    slope[1] = lerp_(plane(s, ny, nx, k0, j1, j1, i0, i1, b, a),
+                     plane(s, ny, nx, k1, j1, j1, i0, i1, b, a), c)
+             - lerp_(plane(s, ny, nx, k0, j0, j0, i0, i1, b, a),
+                     plane(s, ny, nx, k1, j0, j0, i0, i1, b, a), c);
+    slope[2] = lerp_(plane(s, ny, nx, k0, j0, j1, i1, i1, b, a),
+                     plane(s, ny, nx, k1, j0, j1, i1, i1, b, a), c)
+             - lerp_(plane(s, ny, nx, k0, j0, j1, i0, i0, b, a),
+                     plane(s, ny, nx, k1, j0, j1, i0, i0, b, a), c);
+    if (a == 0) {
+        long long i_ = i0 == 0 ? nx - 1 : i0 - 1;
+        slope[2] = (slope[2] + value - lerp_(plane(s, ny, nx, k0, j0, j1, i_, i_, b, a),
+                                             plane(s, ny, nx, k1, j0, j1, i_, i_, b, a), c)) / 2;
+    }
+    if (b == 0) {
+        long long j_ = j0 == 0 ? ny - 1 : j0 - 1;
+        slope[1] = (slope[1] + value - lerp_(plane(s, ny, nx, k0, j_, j_, i0, i1, b, a),
+                                             plane(s, ny, nx, k1, j_, j_, i0, i1, b, a), c)) / 2;
+    }
+    if (c == 0) {
+        long long k_ = k0 == 0 ? nz - 1 : k0 - 1;
+        slope[0] = (slope[0] + low - plane(s, ny, nx, k_, j0, j1, i0, i1, b, a)) / 2;
+    }
+    return value;
+}
+
 FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real hz,
                                      real hy, real hx, long long nz, long long ny, long long nx,
                                      real *residual, real *force)
@@ -105,38 +140,30 @@ FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, con
     real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
     real b = cell(y + u[count + voxel] * (1 / hy), ny, &j0, &j1);
     real a = cell(x + u[2 * count + voxel] * (1 / hx), nx, &i0, &i1);
-    real low = plane(source, ny, nx, k0, j0, j1, i0, i1, b, a);
-    real high = plane(source, ny, nx, k1, j0, j1, i0, i1, b, a);
-    real value = lerp_(low, high, c);
-    real gz = high - low;
-    real gy = lerp_(plane(source, ny, nx, k0, j1, j1, i0, i1, b, a),
-                    plane(source, ny, nx, k1, j1, j1, i0, i1, b, a), c)
-            - lerp_(plane(source, ny, nx, k0, j0, j0, i0, i1, b, a),
-                    plane(source, ny, nx, k1, j0, j0, i0, i1, b, a), c);
-    real gx = lerp_(plane(source, ny, nx, k0, j0, j1, i1, i1, b, a),
-                    plane(source, ny, nx, k1, j0, j1, i1, i1, b, a), c)
-            - lerp_(plane(source, ny, nx, k0, j0, j1, i0, i0, b, a),
-                    plane(source, ny, nx, k1, j0, j1, i0, i0, b, a), c);
-    /* On a voxel the interpolant has a kink: take the mean of both one-sided slopes. */
-    if (a == 0) {
-        long long i_ = i0 == 0 ? nx - 1 : i0 - 1;
-        gx = (gx + value - lerp_(plane(source, ny, nx, k0, j0, j1, i_, i_, b, a),
-                                 plane(source, ny, nx, k1, j0, j1, i_, i_, b, a), c)) / 2;
-    }
-    if (b == 0) {
-        long long j_ = j0 == 0 ? ny - 1 : j0 - 1;
-        gy = (gy + value - lerp_(plane(source, ny, nx, k0, j_, j_, i0, i1, b, a),
-                                 plane(source, ny, nx, k1, j_, j_, i0, i1, b, a), c)) / 2;
-    }
-    if (c == 0) {
-        long long k_ = k0 == 0 ? nz - 1 : k0 - 1;
-        gz = (gz + low - plane(source, ny, nx, k_, j0, j1, i0, i1, b, a)) / 2;
-    }
+    real g[3], value = with_slope(source, nz, ny, nx, k0, k1, c, j0, j1, b, i0, i1, a, g);
     real r = value - target[voxel];
     residual[voxel] = r;
-    force[voxel] = r * gz * (1 / hz);
-    force[count + voxel] = r * gy * (1 / hy);
-    force[2 * count + voxel] = r * gx * (1 / hx);
+    force[voxel] = r * g[0] * (1 / hz);
+    force[count + voxel] = r * g[1] * (1 / hy);
+    force[2 * count + voxel] = r * g[2] * (1 / hx);
+    FOURIERREG_END
+}
+
+FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, real hy, real hx,
+                                  long long nz, long long ny, long long nx, real *value,
+                                  real *slope)
+{
+    FOURIERREG_VOXEL(nz * ny * nx)
+    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    long long k0, k1, j0, j1, i0, i1;
+    real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
+    real b = cell(y + u[count + voxel] * (1 / hy), ny, &j0, &j1);
+    real a = cell(x + u[2 * count + voxel] * (1 / hx), nx, &i0, &i1);
+    real g[3];
+    value[voxel] = with_slope(source, nz, ny, nx, k0, k1, c, j0, j1, b, i0, i1, a, g);
+    slope[voxel] = g[0] * (1 / hz);
+    slope[count + voxel] = g[1] * (1 / hy);
+    slope[2 * count + voxel] = g[2] * (1 / hx);
     FOURIERREG_END
 }
 

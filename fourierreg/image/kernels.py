@@ -37,6 +37,59 @@ def _trilinear(s, k0, k1, c, j0, j1, b, i0, i1, a):
     return low * (1 - c) + high * c
 
 
+@_inline
+def _value_and_slope(s, k0, k1, c, j0, j1, b, i0, i1, a):
+    """The interpolant and its slopes per voxel along the three axes.
+
+    On a voxel it has a kink: the slope there is the mean of both one-sided slopes.
+    """
+    nz, ny, nx = s.shape
+    one = s.dtype.type(1)
+    half = one / 2
+    s000, s001, s010, s011 = s[k0, j0, i0], s[k0, j0, i1], s[k0, j1, i0], s[k0, j1, i1]
+    s100, s101, s110, s111 = s[k1, j0, i0], s[k1, j0, i1], s[k1, j1, i0], s[k1, j1, i1]
+    e00, e01 = s000 + a * (s001 - s000), s010 + a * (s011 - s010)
+    e10, e11 = s100 + a * (s101 - s100), s110 + a * (s111 - s110)
+    f0, f1 = e00 + b * (e01 - e00), e10 + b * (e11 - e10)
+    value = f0 + c * (f1 - f0)
+    gx = (one - c) * ((one - b) * (s001 - s000) + b * (s011 - s010)) + c * (
+        (one - b) * (s101 - s100) + b * (s111 - s110)
+    )
+    gy = (one - c) * (e01 - e00) + c * (e11 - e10)
+    gz = f1 - f0
+    if a == 0:
+        i_ = nx - 1 if i0 == 0 else i0 - 1
+        t0 = s[k0, j0, i_] + b * (s[k0, j1, i_] - s[k0, j0, i_])
+        t1 = s[k1, j0, i_] + b * (s[k1, j1, i_] - s[k1, j0, i_])
+        gx = half * (gx + value - (t0 + c * (t1 - t0)))
+    if b == 0:
+        j_ = ny - 1 if j0 == 0 else j0 - 1
+        t0 = s[k0, j_, i0] + a * (s[k0, j_, i1] - s[k0, j_, i0])
+        t1 = s[k1, j_, i0] + a * (s[k1, j_, i1] - s[k1, j_, i0])
+        gy = half * (gy + value - (t0 + c * (t1 - t0)))
+    if c == 0:
+        k_ = nz - 1 if k0 == 0 else k0 - 1
+        t0 = s[k_, j0, i0] + a * (s[k_, j0, i1] - s[k_, j0, i0])
+        t1 = s[k_, j1, i0] + a * (s[k_, j1, i1] - s[k_, j1, i0])
+        gz = half * (gz + f0 - (t0 + b * (t1 - t0)))
+    return value, gz, gy, gx
+
+
+@_inline
+def _is_empty(s, k0, k1, j0, j1, i0, i1):
+    """Whether all eight voxels are zero."""
+    return (
+        s[k0, j0, i0] == 0
+        and s[k0, j0, i1] == 0
+        and s[k0, j1, i0] == 0
+        and s[k0, j1, i1] == 0
+        and s[k1, j0, i0] == 0
+        and s[k1, j0, i1] == 0
+        and s[k1, j1, i0] == 0
+        and s[k1, j1, i1] == 0
+    )
+
+
 @_parallel
 def interpolate(channels, u, hz, hy, hx, out):
     """out(x) = channels(x + u(x)), linear; the first axis counts channels."""
@@ -97,65 +150,49 @@ def nearest(channels, u, hz, hy, hx, out):
 
 @_parallel
 def residual_and_force(source, target, u, hz, hy, hx, residual, force):
-    """r = source(x + u) - target and force = r ∇source(x + u), in one pass.
-
-    Where x + u falls on a voxel the interpolant has a kink: the slope there is the mean of both
-    one-sided slopes.
-    """
+    """r = source(x + u) - target and force = r ∇source(x + u), in one pass."""
     nz, ny, nx = source.shape
     one = u.dtype.type(1)
     qz, qy, qx = one / hz, one / hy, one / hx
-    half = one / 2
     for row in numba.prange(nz * ny):
         z, y = row // ny, row % ny
         for x in range(nx):
             k0, k1, c = _cell(z, u[0, z, y, x] * qz, nz)
             j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
             i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
-            s000, s001 = source[k0, j0, i0], source[k0, j0, i1]
-            s010, s011 = source[k0, j1, i0], source[k0, j1, i1]
-            s100, s101 = source[k1, j0, i0], source[k1, j0, i1]
-            s110, s111 = source[k1, j1, i0], source[k1, j1, i1]
             if (
-                (s000 == 0 and s001 == 0 and s010 == 0 and s011 == 0)
-                and (s100 == 0 and s101 == 0 and s110 == 0 and s111 == 0)
-                and target[z, y, x] == 0
+                _is_empty(source, k0, k1, j0, j1, i0, i1) and target[z, y, x] == 0
             ):  # background on background: most of a brain image
                 residual[z, y, x] = 0
                 force[0, z, y, x] = 0
                 force[1, z, y, x] = 0
                 force[2, z, y, x] = 0
                 continue
-            e00, e01 = s000 + a * (s001 - s000), s010 + a * (s011 - s010)
-            e10, e11 = s100 + a * (s101 - s100), s110 + a * (s111 - s110)
-            f0, f1 = e00 + b * (e01 - e00), e10 + b * (e11 - e10)
-            gx = (one - c) * ((one - b) * (s001 - s000) + b * (s011 - s010)) + c * (
-                (one - b) * (s101 - s100) + b * (s111 - s110)
-            )
-            gy = (one - c) * (e01 - e00) + c * (e11 - e10)
-            gz = f1 - f0
-            if a == 0:
-                i_ = nx - 1 if i0 == 0 else i0 - 1
-                t0 = source[k0, j0, i_] + b * (source[k0, j1, i_] - source[k0, j0, i_])
-                t1 = source[k1, j0, i_] + b * (source[k1, j1, i_] - source[k1, j0, i_])
-                value = f0 + c * (f1 - f0)
-                gx = half * (gx + value - (t0 + c * (t1 - t0)))
-            if b == 0:
-                j_ = ny - 1 if j0 == 0 else j0 - 1
-                t0 = source[k0, j_, i0] + a * (source[k0, j_, i1] - source[k0, j_, i0])
-                t1 = source[k1, j_, i0] + a * (source[k1, j_, i1] - source[k1, j_, i0])
-                value = f0 + c * (f1 - f0)
-                gy = half * (gy + value - (t0 + c * (t1 - t0)))
-            if c == 0:
-                k_ = nz - 1 if k0 == 0 else k0 - 1
-                t0 = source[k_, j0, i0] + a * (source[k_, j0, i1] - source[k_, j0, i0])
-                t1 = source[k_, j1, i0] + a * (source[k_, j1, i1] - source[k_, j1, i0])
-                gz = half * (gz + f0 - (t0 + b * (t1 - t0)))
-            r = f0 + c * (f1 - f0) - target[z, y, x]
+            value, gz, gy, gx = _value_and_slope(source, k0, k1, c, j0, j1, b, i0, i1, a)
+            r = value - target[z, y, x]
             residual[z, y, x] = r
             force[0, z, y, x] = r * gz * qz
             force[1, z, y, x] = r * gy * qy
             force[2, z, y, x] = r * gx * qx
+
+
+@_parallel
+def value_and_slope(source, u, hz, hy, hx, value, slope):
+    """source(x + u) and ∇source(x + u), in one pass."""
+    nz, ny, nx = source.shape
+    one = u.dtype.type(1)
+    qz, qy, qx = one / hz, one / hy, one / hx
+    for row in numba.prange(nz * ny):
+        z, y = row // ny, row % ny
+        for x in range(nx):
+            k0, k1, c = _cell(z, u[0, z, y, x] * qz, nz)
+            j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
+            i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
+            f, gz, gy, gx = _value_and_slope(source, k0, k1, c, j0, j1, b, i0, i1, a)
+            value[z, y, x] = f
+            slope[0, z, y, x] = gz * qz
+            slope[1, z, y, x] = gy * qy
+            slope[2, z, y, x] = gx * qx
 
 
 @_parallel

@@ -89,6 +89,18 @@ def residual_and_force(source, target, u, spacing):
     return residual.reshape(source.shape), force
 
 
+def value_and_slope(source, u, spacing):
+    """source(x + u) and ∇source(x + u) (mm⁻¹), that of the linear interpolant, in one pass."""
+    xp = array_module(source, u)
+    kind = source.dtype.type
+    s, v = _volume(source, kind, xp), _vector(u, kind, xp)
+    value, slope = xp.empty(s.shape, dtype=kind), xp.empty((3, *s.shape), dtype=kind)
+    _launch("value_and_slope", [s, v], s.shape, _lengths(spacing), [value, slope])
+    if source.ndim == 2:
+        slope = slope[1:, 0]
+    return value.reshape(source.shape), slope
+
+
 def jacobian_determinant(u, spacing):
     """det(I + Du) on the image grid by periodic central differences (positive: no fold)."""
     xp = array_module(u)

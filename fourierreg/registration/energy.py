@@ -1,7 +1,7 @@
-"""The energy of an initial velocity, prior plus Gaussian likelihood, with its exact gradient."""
+"""The energy of an initial velocity, prior plus dissimilarity, with its exact gradient."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from fourierreg.backend import array_module, to_numpy
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
-from fourierreg.image.voxels import jacobian_determinant, resample, residual_and_force
+from fourierreg.image.similarity import Similarity, SumOfSquares
+from fourierreg.image.voxels import jacobian_determinant, resample
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.transform import analysis, synthesis
 
@@ -27,7 +28,6 @@ class Evaluation(NamedTuple):
     total: float
     prior: float
     likelihood: float
-    mean_square: float
     gradient: object
     geodesic: Geodesic
 
@@ -62,12 +62,14 @@ class Problem:
     spacing : tuple of float
         mm per voxel of this grid, which may be coarser than the grid the band belongs to.
     weight : float
-        ρ/σ², in 1/intensity²: energy is weight ‖r‖²/2, a **sum** over voxels. A coarse grid's
-        weight is multiplied by the number of fine voxels that one coarse voxel stands for.
+        The paper's γ: energy is weight Dist/2, Dist a **sum** over voxels; ρ/σ², in 1/intensity²,
+        for the Gaussian likelihood. A coarse grid's weight is multiplied by the number of fine
+        voxels that one coarse voxel stands for.
     mask : bool array or None
         Voxels of the target that count.
-    num_steps, integrator
-        Of the geodesic.
+    num_steps, integrator, dynamics
+        Of the geodesic (`shoot`).
+    similarity : Similarity
     """
 
     source: object
@@ -77,9 +79,13 @@ class Problem:
     mask: object = None
     num_steps: int = 10
     integrator: str = "euler"
+    dynamics: str = "epdiff"
+    similarity: Similarity = field(default_factory=SumOfSquares)
 
     def evaluate(self, v, metric):
-        """⟨Lv, v⟩/2s² + ρ‖S∘φ₁⁻¹ - T‖²/2σ² and its gradient (Eq. 6, errata E1, E2, E5).
+        """⟨Lv, v⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T) and its gradient (Eq. 3, errata E1, E2, E5).
+
+        With the sum of squares and γ = ρ/σ² that is Eq. 6 without its normalisers.
 
         The gradient is that of the discretised energy, to rounding: the force at the end point
         is truncated to the band (M times the mean, erratum E5) and pulled back through the very
@@ -88,21 +94,18 @@ class Problem:
         xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
         if not is_diffeomorphism(geodesic, self.source.shape):
-            return Evaluation(math.inf, math.inf, math.inf, math.inf, None, geodesic)
-        residual, force = residual_and_force(
-            self.source, self.target, self.displacement(geodesic), self.spacing
+            return Evaluation(math.inf, math.inf, math.inf, None, geodesic)
+        distance, force = self.similarity.push(
+            self.source, self.target, self.displacement(geodesic), self.spacing, self.mask
         )
-        if self.mask is not None:
-            residual, force = residual * self.mask, force * self.mask
-        square = float(xp.sum(residual * residual, dtype=np.float64))
         voxels = float(np.prod(self.source.shape))
         push = self.weight * voxels * analysis(force, band, xp)
         pulled = pull_back(geodesic, push)
         momentum = metric.lower(v) / metric.velocity_scale**2
         prior = 0.5 * float(inner(momentum, v, band, xp))
-        likelihood = 0.5 * self.weight * square
+        likelihood = 0.5 * self.weight * distance
         slope = momentum + metric.lower(pulled.astype(v.dtype))
-        return Evaluation(prior + likelihood, prior, likelihood, square / voxels, slope, geodesic)
+        return Evaluation(prior + likelihood, prior, likelihood, slope, geodesic)
 
     def shoot(self, v, metric):
         """Geodesic of a velocity, in the precision of the images."""
@@ -113,6 +116,7 @@ class Problem:
                 metric,
                 num_steps=self.num_steps,
                 integrator=self.integrator,
+                dynamics=self.dynamics,
                 linearise=True,
             )
 
@@ -128,8 +132,17 @@ class Problem:
         return resample(self.source, u, self.spacing, "interpolate")
 
     def deformed_gradient(self, geodesic):
-        """g = ∇(S∘φ₁⁻¹) by central differences, zero outside the mask."""
-        g = gradient(self.deformed(geodesic), self.spacing)
+        """g = ∇(S∘φ₁⁻¹) by central differences, zero outside the mask.
+
+        Times the root of the similarity's curvature, where that is not one: weight g gᵀ is the
+        Gauss-Newton curvature of the dissimilarity.
+        """
+        deformed = self.deformed(geodesic)
+        g = gradient(deformed, self.spacing)
+        if not self.similarity.gaussian:
+            xp = array_module(g)
+            bend = self.similarity.curvature(deformed, self.target, self.source, self.mask)
+            g = g * xp.sqrt(xp.asarray(bend, dtype=g.dtype))
         return g if self.mask is None else g * self.mask
 
     def source_gradient(self, geodesic):

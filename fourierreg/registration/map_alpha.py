@@ -5,6 +5,7 @@ import time
 from typing import NamedTuple
 
 from fourierreg import checks
+from fourierreg.image.similarity import similarity_of
 from fourierreg.registration.register import TOLERANCE, assemble, noise_model
 from fourierreg.registration.search import MAX_STEP, Root, find_root
 from fourierreg.registration.setup import prepare
@@ -46,8 +47,10 @@ def map_alpha(
     sigma="estimate",
     decimation=None,
     alpha0=3.0,
+    similarity="ssd",
     num_steps=None,
     integrator="euler",
+    dynamics="epdiff",
     velocity_scale=None,
     reference_length=None,
     power=3,
@@ -67,11 +70,15 @@ def map_alpha(
     ----------
     source, target : arrays of one shape (N_1, …, N_d), d = 2 or 3, or nibabel images
         As in `register`.
-    spacing, modes, sigma, decimation, num_steps, integrator, velocity_scale, reference_length
+    spacing, modes, sigma, decimation, num_steps, integrator, dynamics
+        As in `register`.
+    velocity_scale, reference_length, power
         As in `register`.
     posterior : {"marginal", "joint"}
         "marginal" integrates v₀ out by Laplace's method and is nearly unbiased; "joint" is the
         paper's Eq. 6 (errata E1 to E4, E7), whose optimum is biased upward and may not exist.
+    similarity : {"ssd"}
+        α is inferred with the Gaussian likelihood; the others of `register` are no likelihoods.
     alpha0 : float
         Where the search starts; it ends at 300 times more or less.
     alpha_prior : (shape, scale), optional
@@ -118,6 +125,11 @@ def map_alpha(
     prior = None
     if alpha_prior is not None:
         prior = Gamma(*(checks.positive("alpha_prior", float(x)) for x in alpha_prior))
+    if not similarity_of(similarity).gaussian:
+        raise ValueError(
+            f"similarity: expected 'ssd', got {similarity!r}: α is inferred with the Gaussian "
+            "likelihood, and this similarity is none; use it in register at a given alpha"
+        )
     noise = noise_model(sigma, decimation)
     setup = prepare(
         source,
@@ -131,6 +143,7 @@ def map_alpha(
         mask=mask,
         num_steps=num_steps,
         integrator=integrator,
+        dynamics=dynamics,
         pad=pad,
     )
     exact = jacobian == "exact" or (jacobian == "auto" and setup.metric.band.ndim == 2)

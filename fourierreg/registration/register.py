@@ -9,12 +9,14 @@ from fourierreg import checks
 from fourierreg.backend import asarray, to_numpy
 from fourierreg.image.deformation import invert
 from fourierreg.image.geometry import resample_onto
+from fourierreg.image.similarity import name_of
 from fourierreg.image.voxels import jacobian_determinant
 from fourierreg.registration.result import Registration
 from fourierreg.registration.setup import prepare
 from fourierreg.registration.solver import Noise, Solver
 
 TOLERANCE = 0.3  # of `minimise`
+WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}  # γ where none is given, from pairs of brains
 
 
 def register(
@@ -24,11 +26,13 @@ def register(
     alpha=3.0,
     spacing=None,
     modes=16,
-    sigma="estimate",
+    sigma=None,
     decimation=None,
+    similarity="ssd",
     weight=None,
     num_steps=None,
     integrator="euler",
+    dynamics="epdiff",
     velocity_scale=None,
     reference_length=None,
     power=3,
@@ -39,8 +43,9 @@ def register(
 ):
     """Register `source` to `target` at a given regularization strength α.
 
-    Minimises Eq. 3 with the normalisers of erratum E1, ⟨Lv₀, v₀⟩/2s² + ρ‖S∘φ₁⁻¹ - T‖²/2σ², over
-    the initial velocity by preconditioned L-BFGS, coarse to fine.
+    Minimises Eq. 3, ⟨Lv₀, v₀⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T), over the initial velocity by
+    preconditioned L-BFGS, coarse to fine. Dist is ‖S∘φ₁⁻¹ - T‖² and γ = ρ/σ² (erratum E1) unless
+    another similarity is given.
 
     Parameters
     ----------
@@ -54,17 +59,24 @@ def register(
         mm per voxel of arrays; 1 where none is given.
     modes : int or sequence of int
         Band per axis.
-    sigma : float or "estimate"
-        Noise σ in units of intensity; "estimate" takes the rms residual of the foreground.
+    sigma : float or "estimate", optional
+        Noise σ in units of intensity; "estimate", the default, takes the rms residual of the
+        foreground.
     decimation : float, optional
         ρ, the fraction of independent voxels. By default estimated (virtual decimation) with
         ``sigma="estimate"``, else 1, the paper's.
+    similarity : {"ssd", "ncc", "lncc", "mi"} or Similarity
+        Sum of squares, normalised cross-correlation (global, or in windows of 9 voxels), mutual
+        information, or one of `fourierreg.image.similarity` with its own parameters.
     weight : float, optional
-        The paper's γ = ρ/σ² of Eq. 3, instead of `sigma` and `decimation`.
+        The paper's γ of Eq. 3; for "ssd" instead of `sigma` and `decimation`. By default
+        `WEIGHTS` of this module for the other similarities, which have no σ.
     num_steps : int, optional
         Of the geodesic; 5 in 3D and 10, the paper's, in 2D by default. Coarser grids take 0.6 of
         them.
     integrator : {"euler", "rk4"}
+    dynamics : {"epdiff", "stationary"}
+        A geodesic, or the flow of a stationary velocity.
     velocity_scale, reference_length : float, optional
         s and ℓ in mm (`Metric`).
     power : float
@@ -100,11 +112,12 @@ def register(
         mask=mask,
         num_steps=num_steps,
         integrator=integrator,
+        dynamics=dynamics,
         pad=pad,
+        similarity=similarity,
     )
-    if weight is not None:
-        sigma, decimation = 1.0 / math.sqrt(checks.positive("weight", weight)), 1.0
-    solver = Solver(setup.problem, setup.metric, noise_model(sigma, decimation), callback)
+    noise = _noise_or_weight(setup.problem.similarity, sigma, decimation, weight)
+    solver = Solver(setup.problem, setup.metric, noise, callback)
     effort = {"tolerance": TOLERANCE, "max_iterations": max_iterations}
     solver.descend(solver.search_level, **effort)
     solver.settle_noise(solver.search_level, **effort)
@@ -112,6 +125,19 @@ def register(
         solver.estimate_noise(solver.finest)
         solver.fit(solver.finest, **effort)
     return assemble(solver, setup, None, None, began)
+
+
+def _noise_or_weight(similarity, sigma, decimation, weight):
+    """`Noise` of `register`: σ and ρ for the sum of squares, γ for any similarity."""
+    if weight is None and similarity.gaussian:
+        return noise_model("estimate" if sigma is None else sigma, decimation)
+    for name, value in (("sigma", sigma), ("decimation", decimation)):
+        if value is not None:
+            reason = "weight is given" if similarity.gaussian else "this similarity has no noise"
+            raise ValueError(f"{name}: expected None, as {reason}; got {value!r}: use weight alone")
+    if weight is None:
+        weight = WEIGHTS[name_of(similarity)]
+    return noise_model(1.0 / math.sqrt(checks.positive("weight", weight)), 1.0)
 
 
 def noise_model(sigma, decimation):
@@ -144,13 +170,16 @@ def assemble(solver, setup, interval, problem_with_alpha, began):
         )
         deformed = asarray(moved, dtype=np.float32)
     folds = int(xp.sum(determinant <= 0))
+    gaussian = finest.similarity.gaussian
     status, converged = _status(solver, interval, problem_with_alpha, folds)
     return Registration(
         alpha=metric.alpha,
         alpha_interval=interval,
         smoothing_length=metric.smoothing_length,
-        sigma=solver.noise.sigma,
-        decimation=solver.noise.decimation,
+        sigma=solver.noise.sigma if gaussian else None,
+        decimation=solver.noise.decimation if gaussian else None,
+        similarity=name_of(finest.similarity),
+        weight=solver.noise.weight,
         metric=metric,
         velocity=solver.velocity,
         displacement=displacement,
@@ -164,6 +193,7 @@ def assemble(solver, setup, interval, problem_with_alpha, began):
         domain=setup.domain,
         num_steps=finest.num_steps,
         integrator=finest.integrator,
+        dynamics=finest.dynamics,
         geometry=setup.geometry,
         source_geometry=setup.source_geometry,
     )

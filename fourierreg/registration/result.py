@@ -14,7 +14,7 @@ from fourierreg.registration.solver import Record
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.metric import Metric
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("velocity", "displacement", "inverse_displacement", "deformed", "jacobian_determinant")
 
 
@@ -30,8 +30,9 @@ class Registration:
         95 % interval of α (NaN where there is none); None where α was given.
     smoothing_length : float
         √α ℓ in mm.
-    sigma, decimation : float
-        Noise σ in units of intensity, and virtual decimation ρ; α is quoted with both.
+    sigma, decimation : float or None
+        Noise σ in units of intensity, and virtual decimation ρ; α is quoted with both. None where
+        the similarity has none.
     metric : Metric
         Of `velocity`, on the padded grid (`domain`).
     velocity : complex array, (d, *band)
@@ -51,8 +52,12 @@ class Registration:
         A sentence, with a remedy where `converged` is False.
     seconds : float
     domain : Domain
-    num_steps, integrator
+    num_steps, integrator, dynamics
         Of the geodesic.
+    similarity : str
+        Its name.
+    weight : float
+        γ of Eq. 3: ρ/σ² for the sum of squares.
     geometry, source_geometry : Geometry or None
         Scanner space of target and source, where the images brought it.
     """
@@ -60,8 +65,8 @@ class Registration:
     alpha: float
     alpha_interval: tuple | None
     smoothing_length: float
-    sigma: float
-    decimation: float
+    sigma: float | None
+    decimation: float | None
     metric: Metric
     velocity: object
     displacement: object
@@ -75,6 +80,9 @@ class Registration:
     domain: Domain
     num_steps: int
     integrator: str
+    dynamics: str
+    similarity: str
+    weight: float
     geometry: Geometry | None = None
     source_geometry: Geometry | None = None
 

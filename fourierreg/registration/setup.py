@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.geodesic.shooting import INTEGRATORS
+from fourierreg.geodesic.shooting import DYNAMICS, INTEGRATORS
 from fourierreg.image.domain import Domain, padded_domain
 from fourierreg.image.geometry import Geometry, foreground_scale, is_nibabel, resample_onto
+from fourierreg.image.similarity import similarity_of
 from fourierreg.registration.energy import Problem
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.operators import default_reference_length
@@ -59,12 +60,16 @@ def prepare(
     mask,
     num_steps,
     integrator,
+    dynamics,
     pad,
+    similarity="ssd",
 ):
     """Check every argument once and build the `Setup`."""
     if num_steps is not None:
         checks.count("num_steps", num_steps)
     checks.choice("integrator", integrator, INTEGRATORS)
+    checks.choice("dynamics", dynamics, tuple(DYNAMICS))
+    similarity = similarity_of(similarity)
     alpha = checks.positive("alpha", alpha)
     geometry = source_geometry = original = None
     scales = (1.0, 1.0)
@@ -112,6 +117,8 @@ def prepare(
         mask=None if mask is None else domain.pad(mask),
         num_steps=NUM_STEPS[target.ndim] if num_steps is None else num_steps,
         integrator=integrator,
+        dynamics=dynamics,
+        similarity=similarity,
     )
     return Setup(problem, metric, domain, geometry, source_geometry, original, scales)
 

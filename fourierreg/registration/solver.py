@@ -115,6 +115,7 @@ class Solver:
         self._memory = ()  # of the optimiser, on the grid `_fitted`
         self.noise = noise_model
         self._first_weight = self._estimate(self.finest).weight
+        self._gaussian = problem.similarity.gaussian
         self.estimate_noise(0)
         self.history = []
         self.began = time.perf_counter()
@@ -175,7 +176,8 @@ class Solver:
     @property
     def anneals(self):
         """Whether `descend` passes through smaller weights than the given one."""
-        return not self.noise.estimated and self._first_weight * ANNEALING < self.noise.weight
+        given = self._gaussian and not self.noise.estimated
+        return given and self._first_weight * ANNEALING < self.noise.weight
 
     def descend(self, last_level, *, tolerance, max_iterations):
         """From the coarsest grid to `last_level`, and from a weak likelihood to the given one.
@@ -183,8 +185,9 @@ class Solver:
         A small σ on images that are far apart makes the velocity rough before it makes it right:
         where σ is given, weights grow tenfold per fit from what the unregistered residual
         justifies. An estimated σ does so by itself; `settle_noise` sees to it that it stands.
+        Other similarities than the sum of squares have no σ.
         """
-        if self.noise.estimated:
+        if self.noise.estimated or not self._gaussian:
             for level in range(last_level + 1):
                 self.estimate_noise(level)
                 self.fit(level, tolerance=tolerance, max_iterations=max_iterations)
@@ -244,7 +247,9 @@ class Solver:
         return float(self.xp.sum(self.levels[self.finest].inside))
 
     def objective(self, prior, likelihood):
-        """Negative log posterior of (v₀, α), Eq. 6 with errata E1 to E3."""
+        """Negative log posterior of (v₀, α), Eq. 6 (E1 to E3); Eq. 3 where there is no σ."""
+        if not self._gaussian:
+            return prior + likelihood
         m = self.noise.decimation / self.noise.volume * self.voxels()
         p, s = self.metric.band.degrees_of_freedom, self.metric.velocity_scale
         return (

@@ -106,6 +106,19 @@ def test_residual_and_force(compiled, kind, background):
         laws.close(a, b)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_value_and_slope(compiled, kind):
+    library, dtype = compiled
+    source = np.random.default_rng(0).standard_normal(SHAPE).astype(dtype)
+    u = displacement(kind, dtype)
+    expected = [np.empty(SHAPE, dtype), np.empty((3, *SHAPE), dtype)]
+    actual = [np.empty_like(a) for a in expected]
+    kernels.value_and_slope(source, u, *spacing(dtype), *expected)
+    call(library, "value_and_slope", [source, u], SHAPE, actual)
+    for a, b in zip(actual, expected, strict=True):
+        laws.close(a, b)
+
+
 def test_jacobian_determinant(compiled):
     library, dtype = compiled
     u = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(dtype)

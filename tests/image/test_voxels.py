@@ -93,6 +93,15 @@ def test_force_at_rest_is_that_of_the_central_difference(pair, backend):
         laws.close(force[j], (source - target) * slope)
 
 
+def test_value_and_slope_are_residual_and_force_apart(pair, backend):
+    source, target, u, spacing = pair
+    for moved in (u, np.zeros_like(u)):
+        r, force = on_backend(source, target, moved, spacing)
+        value, slope = voxels.value_and_slope(asarray(source), asarray(moved), spacing)
+        laws.close(value - asarray(target), r)
+        laws.close(slope * r, force)
+
+
 def test_displacements_of_many_periods_wrap(pair, backend):
     source, target, u, spacing = pair
     period = column(np.multiply(source.shape, spacing))

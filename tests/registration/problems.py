@@ -3,7 +3,6 @@
 import numpy as np
 
 from fourierreg.backend import asarray
-from fourierreg.geodesic.shooting import shoot
 from fourierreg.registration.energy import Problem
 from fourierreg.spectral.metric import Metric
 from tests.fields import smooth_image, velocity
@@ -15,7 +14,7 @@ CASES = {
 }
 
 
-def make(metric, *, masked=False, weight=40.0, num_steps=3, integrator="euler"):
+def make(metric, *, masked=False, weight=40.0, num_steps=3, **keywords):
     """A `Problem` in double precision on the grid of `metric`."""
     shape = metric.band.shape
     mask = None
@@ -30,7 +29,7 @@ def make(metric, *, masked=False, weight=40.0, num_steps=3, integrator="euler"):
         weight,
         mask,
         num_steps,
-        integrator,
+        **keywords,
     )
 
 
@@ -39,7 +38,4 @@ def solved(case, **keywords):
     metric = Metric.create(**CASES[case])
     problem = make(metric, **keywords)
     v = velocity(metric, 5)
-    geodesic = shoot(
-        v, metric, num_steps=problem.num_steps, integrator=problem.integrator, linearise=True
-    )
-    return metric, problem, v, geodesic
+    return metric, problem, v, problem.shoot(v, metric)

@@ -35,10 +35,7 @@ STEP = 1e-4  # of ln α; a central difference is wrong by STEP² times a third d
 def setting(request, backend):
     """(metric, v, curvature, its change towards another velocity): J ≈ -g·."""
     metric, problem, v, geodesic = problems.solved(request.param)
-    low, high = (
-        data_curvature(problem, problems.shoot(s * v, metric, num_steps=problem.num_steps))
-        for s in (0.95, 1.05)
-    )
+    low, high = (data_curvature(problem, problem.shoot(s * v, metric)) for s in (0.95, 1.05))
     return metric, v, data_curvature(problem, geodesic), lambda w: high(w) - low(w)
 
 

@@ -1,0 +1,75 @@
+"""What commands share: options, the progress bar, the closing table."""
+
+import json
+import sys
+
+
+def add_common_options(parser):
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    parser.add_argument("--json", action="store_true", help="print result.json instead of a table")
+    parser.add_argument("--backend", default="numpy", help="numpy (default) or cupy")
+
+
+def alpha_rows(result):
+    """Rows of the closing table on α and the noise."""
+    rows = [("α", f"{result.alpha:.3g}")]
+    interval = result.alpha_interval
+    if interval is not None:
+        rows.append(("95 % interval", f"{interval[0]:.3g} to {interval[1]:.3g}"))
+    return [
+        *rows,
+        ("smoothing length", f"{result.smoothing_length:.1f} mm"),
+        ("noise σ, decimation ρ", f"{result.sigma:.3g}, {result.decimation:.2g}")
+        if result.sigma is not None
+        else ("similarity, weight γ", f"{result.similarity}, {result.weight:.3g}"),
+    ]
+
+
+def finish(options, rows, report, folder, result):
+    """Print a table or JSON; a run that did not converge says so and ends with 1."""
+    jacobian = report["jacobian"]
+    rows = [
+        *rows,
+        ("smallest Jacobian, folds", f"{jacobian['min']:.2f}, {jacobian['folds']}"),
+        ("time", f"{report['seconds']:.0f} s, {report['iterations']} iterations"),
+        ("status", result.status),
+        ("written to", str(folder)),
+    ]
+    if options.json:
+        print(json.dumps(report, indent=2))
+    elif not options.quiet:
+        width = max(len(name) for name, _ in rows)
+        print("\n".join(f"{name:{width}}  {value}" for name, value in rows))
+    return 0 if result.converged else 1
+
+
+class Progress:
+    """A progress bar fed by the optimiser's callback; appears after two seconds."""
+
+    def __init__(self, doing, options):
+        self.doing, self.disable = doing, options.quiet or options.json
+
+    def __enter__(self):
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            desc=self.doing,
+            mininterval=0.5,
+            unit=" it",
+            delay=2,
+            disable=self.disable,
+            leave=False,
+            file=sys.stderr,
+        )
+        return self
+
+    def __call__(self, record):
+        size = "×".join(map(str, record.shape))
+        self.bar.set_postfix_str(
+            f"α {record.alpha:.3g}, grid {size}, energy {record.prior + record.likelihood:.4g}",
+            refresh=False,
+        )
+        self.bar.update()
+
+    def __exit__(self, *error):
+        self.bar.close()

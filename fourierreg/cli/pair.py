@@ -1,0 +1,166 @@
+"""`fourierreg map-alpha` and `fourierreg register`: a pair of files."""
+
+from fourierreg.cli.common import Progress, add_common_options, alpha_rows, finish
+
+
+def add_to(commands):
+    """Add the commands to the parser."""
+    infer = commands.add_parser(
+        "map-alpha", help="infer α for a pair, and register it", description=_map_alpha.__doc__
+    )
+    _pair_arguments(infer)
+    infer.add_argument("--posterior", choices=["marginal", "joint"], default="marginal")
+    infer.add_argument("--alpha0", type=float, default=3.0, help="where the search starts")
+    infer.add_argument(
+        "--alpha-prior",
+        type=float,
+        nargs=2,
+        metavar=("SHAPE", "SCALE"),
+        help="Gamma prior of α (default: flat in ln α)",
+    )
+    infer.set_defaults(run=_map_alpha)
+
+    fixed = commands.add_parser(
+        "register", help="register at a given α", description=_register.__doc__
+    )
+    _pair_arguments(fixed)
+    fixed.add_argument("--alpha", type=float, required=True)
+    fixed.add_argument(
+        "--similarity", choices=["ssd", "ncc", "lncc", "mi"], default="ssd", help="default ssd"
+    )
+    fixed.add_argument("--weight", type=float, help="γ of the similarity, instead of σ and ρ")
+    fixed.set_defaults(run=_register)
+
+
+def _pair_arguments(parser):
+    parser.add_argument("source", metavar="SOURCE", help="3D NIfTI image, skull-stripped")
+    parser.add_argument("target", metavar="TARGET", help="3D NIfTI image, affinely aligned to it")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR")
+    parser.add_argument("--modes", type=int, default=16, help="band per axis (default 16)")
+    parser.add_argument("--sigma", help='noise σ, or "estimate" (default, for ssd)')
+    parser.add_argument("--decimation", type=float, help="ρ, the fraction of independent voxels")
+    parser.add_argument("--num-steps", type=int, help="of the geodesic (default 5)")
+    parser.add_argument(
+        "--dynamics",
+        choices=["epdiff", "stationary"],
+        default="epdiff",
+        help="geodesic (default), or the flow of a stationary velocity",
+    )
+    parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
+    parser.add_argument("--mask", help="voxels of the target that count")
+    parser.add_argument("--source-labels", help="labels on the source, for Dice")
+    parser.add_argument("--target-labels", help="labels on the target, for Dice")
+    add_common_options(parser)
+
+
+def _map_alpha(options):
+    """Infer the regularization strength α of a pair of images, with a 95 % interval, and register
+    the source to the target at it."""
+    from fourierreg import map_alpha
+
+    parameters = {
+        "posterior": options.posterior,
+        "alpha0": options.alpha0,
+        "alpha_prior": options.alpha_prior,
+    }
+    if options.sigma is None:
+        options.sigma = "estimate"
+    return _run_pair(options, map_alpha, parameters, "inferring α")
+
+
+def _register(options):
+    """Register the source to the target at a given regularization strength α."""
+    from fourierreg import register
+
+    parameters = {
+        "alpha": options.alpha,
+        "similarity": options.similarity,
+        "weight": options.weight,
+    }
+    return _run_pair(options, register, parameters, "registering")
+
+
+def _run_pair(options, function, parameters, doing):
+    """Read, compute, write: what `map-alpha` and `register` share."""
+    from fourierreg import output
+    from fourierreg.backend import set_backend
+    from fourierreg.data.nifti import InputError, read_image, read_labels
+    from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+
+    set_backend(options.backend)
+    files = {"source": options.source, "target": options.target}
+    source, target = (read_image(path, name) for name, path in files.items())
+    labels = _read_label_pair(options, read_labels, InputError)
+    parameters |= {
+        "modes": options.modes,
+        "sigma": _sigma(options.sigma),
+        "decimation": options.decimation,
+        "num_steps": options.num_steps,
+        "dynamics": options.dynamics,
+        "velocity_scale": options.velocity_scale,
+    }
+    mask = None
+    if options.mask is not None:
+        files["mask"] = options.mask
+        mask = read_labels(options.mask, "--mask").get_fdata() != 0
+    folder = output.prepare_folder(options.output)
+    with Progress(doing, options) as progress:
+        result = function(source, target, mask=mask, callback=progress, **parameters)
+    parameters["num_steps"] = result.num_steps
+    inputs = {
+        name: {"path": str(path), "sha256": output.sha256(path)} for name, path in files.items()
+    }
+    for name, image in (("source", source), ("target", target)):
+        inputs[name]["divided_by"] = foreground_scale(image.get_fdata())
+    report = output.describe(result, inputs, parameters, options.arguments)
+    rows = alpha_rows(result)
+    if labels is not None:
+        report["dice"] = _dice(result, *labels)
+        affine_only, after = report["dice"]["mean_before"], report["dice"]["mean_after"]
+        rows.append(("mean Dice", f"{affine_only:.3f} before, {after:.3f} after"))
+    moved = resample_onto(source.get_fdata(), Geometry.of(source), result.geometry)
+    scale = inputs["source"]["divided_by"], inputs["target"]["divided_by"]
+    output.write(folder, result, moved / scale[0], target.get_fdata() / scale[1], report)
+    return finish(options, rows, report, folder, result)
+
+
+def _read_label_pair(options, read_labels, error):
+    """Both label maps, or None; one without the other is refused."""
+    given = options.source_labels, options.target_labels
+    if given == (None, None):
+        return None
+    if None in given:
+        raise error("--source-labels, --target-labels: expected both or neither")
+    return read_labels(given[0], "--source-labels"), read_labels(given[1], "--target-labels")
+
+
+def _dice(result, source_labels, target_labels):
+    """Dice of every label before (headers only) and after."""
+    import numpy as np
+
+    from fourierreg import output
+    from fourierreg.image.geometry import Geometry, resample_onto
+    from fourierreg.metrics import dice
+
+    data, truth = np.asanyarray(source_labels.dataobj), np.asanyarray(target_labels.dataobj)
+    geometry = Geometry.of(source_labels)
+    if truth.shape != result.geometry.shape:
+        truth = resample_onto(truth, Geometry.of(target_labels), result.geometry, order=0)
+    before = dice(resample_onto(data, geometry, result.geometry, order=0), truth)
+    after = dice(output.warp_onto(result, data, geometry, order=0), truth)
+    return {
+        "mean_before": sum(before.values()) / len(before),
+        "mean_after": sum(after.values()) / len(after),
+        "before": before,
+        "after": after,
+    }
+
+
+def _sigma(text):
+    """The value of --sigma: a number or "estimate"; None where not given."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,185 @@
+"""Similarities: values against SciPy and a plain computation, slopes by Taylor's law."""
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from fourierreg.backend import asarray, to_numpy
+from fourierreg.image import similarity, voxels
+from fourierreg.image.similarity import (
+    SIMILARITIES,
+    Correlation,
+    LocalCorrelation,
+    MutualInformation,
+    SumOfSquares,
+    name_of,
+    similarity_of,
+)
+from tests import laws
+from tests.fields import smooth_image
+
+SHAPES = {"2d": (14, 17), "3d": (9, 10, 11)}
+ALL = {
+    "ssd": SumOfSquares(),
+    "ncc": Correlation(),
+    "lncc": LocalCorrelation(radius=2),
+    "mi": MutualInformation(bins=16),
+}
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def shape(request):
+    return request.param
+
+
+@pytest.fixture(params=ALL.values(), ids=ALL.keys())
+def measure(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "masked"])
+def inside(request, shape):
+    if not request.param:
+        return None
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(2, n - 3) for n in shape)] = True
+    return asarray(mask)
+
+
+def images(shape):
+    """A deformed image, a target like it, and a source of a wider range."""
+    source = smooth_image(shape, 0)
+    other = smooth_image(shape, 1)
+    return 0.9 * source, 0.8 * source + 0.3 * other, source
+
+
+def test_slope_by_taylor(shape, backend, measure, inside):
+    deformed, target, source = images(shape)
+    _, half = measure.value_and_half_slope(deformed, target, source, inside)
+    # In steps that leave the range of the source alone, beyond which mutual information is flat.
+    direction = 0.2 * smooth_image(shape, 2) * (abs(deformed) < 0.3)
+
+    def value(x):
+        return measure.value_and_half_slope(x, target, source, inside)[0]
+
+    slope = 2 * float((half * direction).sum())
+    laws.gradient(value, deformed, direction, slope, 0.02)
+
+
+def test_force_is_half_slope_times_slope_of_the_interpolant(shape, backend, measure, inside):
+    _, target, source = images(shape)
+    spacing = (1.0, 1.6, 0.7)[: len(shape)]
+    rng = np.random.default_rng(0)
+    u = asarray(rng.uniform(-1, 1, (len(shape), *shape)))
+    value, force = measure.push(source, target, u, spacing, inside)
+    deformed, slope = voxels.value_and_slope(source, u, spacing)
+    expected, half = measure.value_and_half_slope(deformed, target, source, inside)
+    assert value == pytest.approx(expected)
+    laws.close(force, slope * half)
+
+
+def test_single_precision_agrees(shape, backend, measure, inside):
+    arrays = images(shape)
+    single = [a.astype(np.float32) for a in arrays]
+    value, half = measure.value_and_half_slope(*arrays, inside)
+    value32, half32 = measure.value_and_half_slope(*single, inside)
+    assert half32.dtype == np.float32
+    if isinstance(measure, MutualInformation):  # a voxel at the edge of a bin may change over
+        assert value32 == pytest.approx(value, rel=0.02)
+        assert np.corrcoef(to_numpy(half32).ravel(), to_numpy(half).ravel())[0, 1] > 0.99
+        return
+    assert value32 == pytest.approx(value, rel=1e-3)
+    laws.close(half32, half, rtol=1e-2)  # variances of windows are differences of like numbers
+
+
+def host(*arrays):
+    return [to_numpy(a) for a in arrays]
+
+
+def test_correlation_is_pearsons(shape, backend, inside):
+    deformed, target, source = images(shape)
+    value, _ = Correlation().value_and_half_slope(deformed, target, source, inside)
+    i, t = host(deformed, target)
+    keep = np.ones(shape, bool) if inside is None else to_numpy(inside)
+    r = stats.pearsonr(i[keep], t[keep]).statistic
+    assert value == pytest.approx(keep.sum() * (1 - r**2), rel=1e-4)
+
+
+def test_local_correlation_is_pearsons_in_windows(shape, backend, inside):
+    radius = 2
+    deformed, target, source = images(shape)
+    value, _ = LocalCorrelation(radius).value_and_half_slope(deformed, target, source, inside)
+    i, t, s = host(deformed, target, source)
+    keep = np.ones(shape, bool) if inside is None else to_numpy(inside)
+
+    def mean(x):
+        return ndimage.uniform_filter(x, 2 * radius + 1, mode="grid-wrap")
+
+    across = mean(i * t) - mean(i) * mean(t)
+    own = mean(i * i) - mean(i) ** 2 + similarity.FLOOR * s.var()
+    other = mean(t * t) - mean(t) ** 2 + similarity.FLOOR * t.var()
+    assert value == pytest.approx(np.sum((1 - across**2 / (own * other))[keep]), rel=1e-6)
+
+
+def test_mutual_information_of_gaussians(backend):
+    # -½ ln(1 - r²) per voxel; bins of a finite width see a little less.
+    rng = np.random.default_rng(0)
+    r, shape = 0.8, (200, 200)
+    x, y = rng.standard_normal((2, *shape))
+    i, t = asarray(x), asarray(r * x + np.sqrt(1 - r**2) * y)
+    value, _ = MutualInformation(bins=64).value_and_half_slope(i, t, i)
+    per_voxel = -value / 2 / i.size
+    assert per_voxel == pytest.approx(-0.5 * np.log(1 - r**2), rel=0.03)
+
+
+def test_linear_changes_of_intensity_do_not_matter(shape, backend):
+    deformed, target, source = images(shape)
+    for measure in (Correlation(), LocalCorrelation(), MutualInformation()):
+        value, _ = measure.value_and_half_slope(deformed, target, source)
+        changed, _ = measure.value_and_half_slope(deformed, 3.0 - 2.0 * target, source)
+        rel = 0.05 if isinstance(measure, MutualInformation) else 1e-6  # bins are cut elsewhere
+        assert changed == pytest.approx(value, rel=rel)
+
+
+def test_a_perfect_match_is_a_minimum(shape, backend, measure, inside):
+    deformed, _, source = images(shape)
+    value, half = measure.value_and_half_slope(deformed, deformed, source, inside)
+    moved = deformed + 0.05 * smooth_image(shape, 2)
+    assert value < measure.value_and_half_slope(moved, deformed, source, inside)[0]
+    if name_of(measure) == "ssd":
+        assert value == 0
+        assert float(abs(half).max()) == 0
+
+
+def test_curvature_is_about_right(shape, backend, measure):
+    # Half the second difference along a random direction, to a factor of two: enough to scale.
+    deformed, target, source = images(shape)
+    direction = asarray(np.random.default_rng(0).standard_normal(shape)) * 1e-2
+
+    def value(x):
+        return measure.value_and_half_slope(x, target, source)[0]
+
+    bend = (value(deformed + direction) + value(deformed - direction) - 2 * value(deformed)) / 2
+    curvature = measure.curvature(deformed, target, source) * direction**2
+    assert 0.5 < bend / float(curvature.sum()) < 2.0
+
+
+def test_names():
+    for name, kind in SIMILARITIES.items():
+        assert type(similarity_of(name)) is kind
+        assert name_of(similarity_of(name)) == name
+    own = LocalCorrelation(radius=7)
+    assert similarity_of(own) is own
+
+
+@pytest.mark.parametrize(
+    ("build", "argument"),
+    [
+        (lambda: similarity_of("mattes"), "similarity"),
+        (lambda: LocalCorrelation(radius=0), "radius"),
+        (lambda: MutualInformation(bins=4), "bins"),
+    ],
+)
+def test_errors_name_the_argument(build, argument):
+    with pytest.raises(ValueError, match=argument):
+        build()
