@@ -15,6 +15,7 @@ import tables
 
 import fourierreg
 from fourierreg.data.bullseye import bullseye
+from fourierreg.data.simulate import simulate_pair
 from fourierreg.image.deformation import jacobian_determinant
 
 TABLE = "recovery_2d.csv"
@@ -22,25 +23,18 @@ SIGMA, SCALE = 0.03, 1.0
 
 
 def pair(alpha, seed):
-    """Source, target and true displacement of one draw (drawn again until nothing folds)."""
-    source = bullseye()
-    metric = fourierreg.Metric.create(source.shape, alpha=alpha, velocity_scale=SCALE)
-    rng = np.random.default_rng([seed, round(100 * alpha)])
-    while True:
-        geodesic = fourierreg.shoot(fourierreg.sample_velocity(metric, rng), metric)
-        u = geodesic.displacement()
-        if float(jacobian_determinant(u).min()) > 0.1:
-            break
-    noise = SIGMA * rng.standard_normal(source.shape).astype(np.float32)
-    return source, fourierreg.warp(source, u) + noise, u
+    """A `SimulatedPair` of the bull-eye."""
+    key = [seed, round(100 * alpha)]
+    return simulate_pair(bullseye(), alpha=alpha, sigma=SIGMA, seed=key, velocity_scale=SCALE)
 
 
 def run(alpha, seed, posterior, jacobian):
     """One row."""
-    source, target, u = pair(alpha, seed)
+    made = pair(alpha, seed)
+    u = made.displacement
     result = fourierreg.map_alpha(
-        source,
-        target,
+        made.source,
+        made.target,
         sigma=SIGMA,
         velocity_scale=SCALE,
         posterior=posterior,

@@ -14,15 +14,18 @@ import numpy as np
 import tables
 
 import fourierreg
-from fourierreg.data.template import simulated_target
+from fourierreg.data.simulate import simulate_pair
 
 TABLE, SIGMA = "recovery_3d.csv", 0.03
 
 
 def run(image, spacing, brain, alpha, seed):
     """One row."""
-    target, u = simulated_target(image, spacing, alpha=alpha, sigma=SIGMA, seed=seed)
-    result = fourierreg.map_alpha(image, target.astype(np.float32), spacing=spacing)
+    pair = simulate_pair(
+        image, alpha=alpha, sigma=SIGMA, seed=seed, spacing=spacing, foreground=True
+    )
+    u = pair.displacement
+    result = fourierreg.map_alpha(pair.source, pair.target, spacing=spacing)
     low, high = result.alpha_interval
     error = np.sqrt(((result.displacement - u) ** 2).sum(axis=0))[image > 0]
     return {

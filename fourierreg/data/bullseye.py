@@ -35,3 +35,14 @@ def bullseye(shape=(100, 100), outer=(35.0, 30.0), inner=(18.0, 14.0), edge=1.5,
     disc, hole = inside(*outer), inside(*inner)
     image = disc & ~hole if binary else disc - 0.5 * hole
     return image.astype(np.float32)
+
+
+def random_ellipses(shape, rng):
+    """Half axes of `bullseye` drawn for a grid: keywords `outer` and `inner`.
+
+    The outer ones are 0.25 to 0.38 of the axis, the inner ones 0.4 to 0.65 of the outer.
+    """
+    rng = np.random.default_rng(rng)
+    outer = [float(n * rng.uniform(0.25, 0.38)) for n in shape]
+    inner = [float(a * rng.uniform(0.4, 0.65)) for a in outer]
+    return {"outer": tuple(outer), "inner": tuple(inner)}

@@ -1,18 +1,12 @@
-"""The embedded default: a template brain out of an installed package, and a pair made of it."""
+"""The embedded default: a template brain out of an installed package."""
 
 import warnings
 
 import numpy as np
 
-from fourierreg.backend import to_numpy
-from fourierreg.data.prior import sample_velocity
-from fourierreg.geodesic.shooting import shoot
-from fourierreg.image.deformation import jacobian_determinant, warp
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
-from fourierreg.spectral.metric import Metric
 
 FIELD_OF_VIEW = 204.8  # mm, of the cube a template is placed in
-TRUE_STEPS = 10  # of the geodesics that simulated targets are made with
 
 
 def template_brain(size=128):
@@ -50,27 +44,3 @@ def template_brain(size=128):
     cube = Geometry((size,) * 3, tuple(map(tuple, affine)))
     image = resample_onto(data, Geometry.of(template), cube).astype(np.float32)
     return image / np.float32(foreground_scale(image)), affine
-
-
-def simulated_target(source, spacing, *, alpha, sigma, seed, modes=16, velocity_scale=None):
-    """Deform an image by a velocity drawn at `alpha` and add white noise in its foreground.
-
-    Draws whose map folds are drawn again.
-
-    Returns
-    -------
-    target : float32 ndarray
-    displacement : ndarray, (3, …), mm
-    """
-    metric = Metric.create(
-        source.shape, spacing=spacing, modes=modes, alpha=alpha, velocity_scale=velocity_scale
-    )
-    rng = np.random.default_rng(seed)
-    while True:
-        velocity = sample_velocity(metric, rng)
-        u = shoot(velocity, metric, num_steps=TRUE_STEPS).displacement()
-        if float(to_numpy(jacobian_determinant(u, spacing)).min()) > 0.1:
-            break
-    moved = to_numpy(warp(source, u, spacing))
-    noise = sigma * rng.standard_normal(source.shape).astype(np.float32)
-    return moved + noise * (moved != 0), to_numpy(u)

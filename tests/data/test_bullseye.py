@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fourierreg.data.bullseye import bullseye
+from fourierreg.data.bullseye import bullseye, random_ellipses
 
 
 def test_values():
@@ -46,3 +46,12 @@ def test_any_shape():
     assert image[20, 30] == pytest.approx(0.5, abs=1e-3)
     np.testing.assert_array_equal(image[1:], image[:0:-1])  # symmetric about the voxel (20, 30)
     np.testing.assert_array_equal(image[:, 1:], image[:, :0:-1])
+
+
+def test_random_ellipses_fit_the_grid_and_each_other():
+    for seed in range(50):
+        axes = random_ellipses((100, 60), seed)
+        for a, b, n in zip(axes["outer"], axes["inner"], (100, 60), strict=True):
+            assert 0 < b < a < 0.4 * n
+    assert random_ellipses((100, 60), 0) == random_ellipses((100, 60), 0)
+    assert random_ellipses((100, 60), 0) != random_ellipses((100, 60), 1)

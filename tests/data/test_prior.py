@@ -5,8 +5,10 @@ import pytest
 
 from fourierreg import use_backend
 from fourierreg.backend import backend_of, to_numpy
-from fourierreg.data.prior import sample_velocity
+from fourierreg.data.prior import prior_size, sample_velocity
+from fourierreg.image.deformation import gradient
 from fourierreg.spectral.band import multiplicity, pack
+from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.transform import synthesis
 
 DRAWS = 2000
@@ -63,3 +65,35 @@ def test_shapes_and_generators(metric):
 def test_a_larger_alpha_is_smoother(metric, alphas):
     weak, strong = (np.sum(np.abs(sample_velocity(metric.with_alpha(a), 0)) ** 2) for a in alphas)
     assert strong < weak
+
+
+# DESIGN §2: std of a component in voxels and rms of its gradient, at α = 0.1, 1, 3, 6, 10.
+DESIGN = {
+    ((128, 128, 128), None): ((27, 6.3, 2.8, 1.7, 1.3), (8.0, 1.03, 0.30, 0.13, 0.07)),
+    ((100, 100), 1.0): ((8.9, 3.2, 1.85, 1.36, 1.15), (2.6, 0.47, 0.16, 0.08, 0.05)),
+}
+
+
+@pytest.mark.parametrize(("setting", "expected"), DESIGN.items(), ids=["128³", "100²"])
+def test_size_of_the_prior_is_that_of_the_design(setting, expected):
+    shape, scale = setting
+    sizes = [
+        prior_size(Metric.create(shape, alpha=alpha, velocity_scale=scale))
+        for alpha in (0.1, 1.0, 3.0, 6.0, 10.0)
+    ]
+    # To the two digits printed there.
+    np.testing.assert_allclose([s.velocity for s in sizes], expected[0], rtol=0.03)
+    np.testing.assert_allclose([s.gradient for s in sizes], expected[1], rtol=0.1)
+
+
+def test_size_of_samples_is_that_of_the_formula(metric, backend, xp):
+    draws, band = 400, metric.band
+    sizes = prior_size(metric)
+    v = synthesis(sample_velocity(metric, 3, draws), band, band.shape, np.float64, xp)
+    one = v[:, 0]
+    steep = xp.stack([gradient(field, band.spacing) for field in one])
+    found = (
+        float(xp.sqrt(xp.mean(one**2))),
+        float(xp.sqrt(xp.mean(xp.sum(steep**2, axis=1)))),
+    )
+    np.testing.assert_allclose(found, sizes, rtol=0.1)  # 400 draws of a few dominant modes
