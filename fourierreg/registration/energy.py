@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fourierreg.backend import array_module, to_numpy
+from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
 from fourierreg.image.similarity import Similarity, SumOfSquares
@@ -70,6 +71,8 @@ class Problem:
     num_steps, integrator, dynamics
         Of the geodesic (`shoot`).
     similarity : Similarity
+    gradient : {"exact", "jacobi"}
+        That of the discrete energy, or the paper's by adjoint Jacobi fields (`sweep`).
     """
 
     source: object
@@ -81,6 +84,7 @@ class Problem:
     integrator: str = "euler"
     dynamics: str = "epdiff"
     similarity: Similarity = field(default_factory=SumOfSquares)
+    gradient: str = "exact"
 
     def evaluate(self, v, metric):
         """⟨Lv, v⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T) and its gradient (Eq. 3, errata E1, E2, E5).
@@ -95,17 +99,28 @@ class Problem:
         geodesic = self.shoot(v, metric)
         if not is_diffeomorphism(geodesic, self.source.shape):
             return Evaluation(math.inf, math.inf, math.inf, None, geodesic)
-        distance, force = self.similarity.push(
-            self.source, self.target, self.displacement(geodesic), self.spacing, self.mask
-        )
-        voxels = float(np.prod(self.source.shape))
-        push = self.weight * voxels * analysis(force, band, xp)
-        pulled = pull_back(geodesic, push)
+        distance, pulled = self._dissimilarity(geodesic)
         momentum = metric.lower(v) / metric.velocity_scale**2
         prior = 0.5 * float(inner(momentum, v, band, xp))
         likelihood = 0.5 * self.weight * distance
-        slope = momentum + metric.lower(pulled.astype(v.dtype))
+        slope = momentum + self.weight * metric.lower(pulled.astype(v.dtype))
         return Evaluation(prior + likelihood, prior, likelihood, slope, geodesic)
+
+    def _dissimilarity(self, geodesic):
+        """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
+        band, u = geodesic.metric.band, self.displacement(geodesic)
+        voxels, xp = float(np.prod(self.source.shape)), array_module(u)
+        if self.gradient == "jacobi":
+            deformed = resample(self.source, u, self.spacing, "interpolate")
+            distance, half = self.similarity.value_and_half_slope(
+                deformed, self.target, self.source, self.mask
+            )
+            force = half * gradient(deformed, self.spacing)
+            push = voxels * analysis(force, band, xp)
+            return distance, sweep(geodesic, end_gradient(push, geodesic.metric))
+        distance, force = self.similarity.push(self.source, self.target, u, self.spacing, self.mask)
+        push = voxels * analysis(force, band, xp)
+        return distance, pull_back(geodesic, push)
 
     def shoot(self, v, metric):
         """Geodesic of a velocity, in the precision of the images."""
