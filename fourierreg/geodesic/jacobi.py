@@ -63,9 +63,7 @@ def sweep(geodesic, end):
     dt = 1.0 / geodesic.num_steps
     v_hat, h_hat = end, xp.zeros_like(end)
     for step in range(geodesic.num_steps, 0, -1):
-        after, before = (
-            xp.broadcast_to(geodesic.velocity(n), end.shape) for n in (step, step - 1)
-        )
+        after, before = (xp.broadcast_to(geodesic.velocity(n), end.shape) for n in (step, step - 1))
         if geodesic.integrator == "euler":
             rates = jacobi_rate(after, v_hat, h_hat, metric)
         else:

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from fourierreg import checks
 from fourierreg.image.similarity import similarity_of
+from fourierreg.registration.descent import Descent, GradientDescent
 from fourierreg.registration.register import TOLERANCE, assemble, noise_model
-from fourierreg.registration.search import MAX_STEP, Root, find_root
+from fourierreg.registration.search import MAX_STEP, SPREAD, Root, find_root
 from fourierreg.registration.setup import prepare
 from fourierreg.registration.solver import Solver
 
 POSTERIORS = ("marginal", "joint")
+OPTIMIZERS = ("quasi-newton", "gradient-descent")
 JACOBIANS = ("auto", "approximate", "exact")
 SEARCH_FACTOR = 300.0  # α is sought between alpha0 / 300 and 300 alpha0
 ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.03, 0.1  # of ln α
@@ -27,6 +29,10 @@ class Gamma(NamedTuple):
 
     shape: float
     scale: float
+
+    def value(self, alpha):
+        """What is added to F."""
+        return alpha / self.scale - self.shape * math.log(alpha)
 
     def slope(self, alpha):
         """Derivative with respect to ln α."""
@@ -55,6 +61,7 @@ def map_alpha(
     reference_length=None,
     power=3,
     alpha_prior=None,
+    optimizer="quasi-newton",
     mask=None,
     jacobian="auto",
     num_probes=8,
@@ -83,6 +90,9 @@ def map_alpha(
         Where the search starts; it ends at 300 times more or less.
     alpha_prior : (shape, scale), optional
         Gamma prior, as a density of ln α; flat in ln α where None.
+    optimizer : {"quasi-newton", "gradient-descent"} or GradientDescent
+        L-BFGS at every α of a search; or the paper's Algorithm 1 (erratum E7), on α and v₀
+        together, for the joint posterior.
     mask : bool array, optional
         Voxels of the target that count.
     jacobian : {"auto", "approximate", "exact"}
@@ -130,6 +140,7 @@ def map_alpha(
             f"similarity: expected 'ssd', got {similarity!r}: α is inferred with the Gaussian "
             "likelihood, and this similarity is none; use it in register at a given alpha"
         )
+    descent = _descent_options(optimizer, posterior)
     noise = noise_model(sigma, decimation)
     setup = prepare(
         source,
@@ -149,7 +160,7 @@ def map_alpha(
     exact = jacobian == "exact" or (jacobian == "auto" and setup.metric.band.ndim == 2)
     solver = Solver(setup.problem, setup.metric, noise, callback)
     search = _Search(solver, posterior, exact, num_probes, prior, math.log(alpha0), max_iterations)
-    root = search.run()
+    root = search.run() if descent is None else search.run_algorithm_1(descent)
     interval, trouble = (math.nan, math.nan), None
     if root.found and math.isfinite(root.sd):
         interval = tuple(math.exp(x) for x in root.interval())
@@ -161,6 +172,22 @@ def map_alpha(
             "error bar; raise num_probes, or give alpha_prior."
         )
     return assemble(solver, setup, interval, trouble, began)
+
+
+def _descent_options(optimizer, posterior):
+    """`GradientDescent` of the argument `optimizer`; None for quasi-Newton."""
+    if isinstance(optimizer, str):
+        if checks.choice("optimizer", optimizer, OPTIMIZERS) == "quasi-newton":
+            return None
+        optimizer = GradientDescent()
+    if not isinstance(optimizer, GradientDescent):
+        raise TypeError(f"optimizer: expected a word or GradientDescent; got {optimizer!r}")
+    if posterior != "joint":
+        raise ValueError(
+            "optimizer: 'gradient-descent' is Algorithm 1, which moves α along the joint "
+            "posterior; use posterior='joint', or optimizer='quasi-newton'"
+        )
+    return optimizer
 
 
 def _no_optimum(posterior, alpha, alpha0):
@@ -218,11 +245,7 @@ class _Search:
         result = self.solver.slope(level, self.posterior, self.exact, self.num_probes)
         if self.prior is None:
             return result
-        alpha = self.solver.metric.alpha
-        return result._replace(
-            value=result.value + self.prior.slope(alpha),
-            frozen_curvature=result.frozen_curvature + self.prior.curvature(alpha),
-        )
+        return result.plus(self.prior, self.solver.metric.alpha)
 
     def run(self):
         """α on the search grid, then the registration at that α.
@@ -252,6 +275,36 @@ class _Search:
             solver.estimate_noise(finest)
         solver.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
         return root
+
+    def run_algorithm_1(self, options):
+        """α by Algorithm 1 on the search grid, its curvature by a second registration beside it,
+        and the registration at that α.
+
+        It starts from v = 0, as the default search does, whatever the noise was estimated with.
+        """
+        solver, level, finest = self.solver, self.solver.search_level, self.solver.finest
+        if solver.noise.estimated:
+            self.settle_noise(level, math.log(REFERENCE_ALPHA))
+        solver.restart()
+        solver.move_to(self.log_alpha, level)
+        effort = {"max_iterations": self.max_iterations}
+        solver.descend(level, tolerance=TOLERANCE, **effort)
+        solver.fit(level, tolerance=SEARCH_TOLERANCE, **effort)
+        descent = Descent(solver, level, options, self.prior)
+        found = descent.run(**self.limits)
+        log_alpha, state = math.log(solver.metric.alpha), solver.state()
+        if not found:
+            return Root(log_alpha, math.nan, False)
+        settled, slope = solver.settled, descent.slope(solver.velocity, solver.metric).value
+        solver.move_to(log_alpha + SPREAD, level)
+        descent.register()
+        curvature = (descent.slope(solver.velocity, solver.metric).value - slope) / SPREAD
+        solver.resume(state)
+        solver.settled = settled
+        if level < finest:
+            solver.estimate_noise(finest)
+            Descent(solver, finest, options, self.prior).register()
+        return Root(log_alpha, curvature**-0.5 if curvature > 0 else math.nan, True)
 
     def settle_noise(self, level, log_alpha):
         """Noise of a registration at ln α."""

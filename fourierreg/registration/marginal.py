@@ -43,6 +43,13 @@ class Slope(NamedTuple):
     noise: float
     velocity: object = None
 
+    def plus(self, prior, alpha):
+        """With the slope and curvature of a prior of α added."""
+        return self._replace(
+            value=self.value + prior.slope(alpha),
+            frozen_curvature=self.frozen_curvature + prior.curvature(alpha),
+        )
+
 
 class Traces(NamedTuple):
     """What the slope needs of H⁻¹.

@@ -159,6 +159,12 @@ class Solver:
         self.velocity, self.evaluation, self._drift = result.velocity, result.evaluation, None
         self.settled, self.at_boundary = result.settled, result.at_boundary
 
+    def adopt(self, velocity, metric, evaluation, problem):
+        """Take over a state that another optimiser reached, as an iteration."""
+        self.velocity, self.metric, self.evaluation = velocity, metric, evaluation
+        self._drift = self._fitted = None
+        self._record(evaluation, problem)
+
     def restart(self):
         """Forget the velocity."""
         self.velocity = self.xp.zeros_like(self.velocity)
@@ -246,16 +252,17 @@ class Solver:
         """M: voxels of the mask or foreground, of the image."""
         return float(self.xp.sum(self.levels[self.finest].inside))
 
-    def objective(self, prior, likelihood):
+    def objective(self, prior, likelihood, metric=None):
         """Negative log posterior of (v₀, α), Eq. 6 (E1 to E3); Eq. 3 where there is no σ."""
         if not self._gaussian:
             return prior + likelihood
+        metric = self.metric if metric is None else metric
         m = self.noise.decimation / self.noise.volume * self.voxels()
-        p, s = self.metric.band.degrees_of_freedom, self.metric.velocity_scale
+        p, s = metric.band.degrees_of_freedom, metric.velocity_scale
         return (
             prior
             + likelihood
-            - 0.5 * self.metric.log_determinant(self.xp)
+            - 0.5 * metric.log_determinant(self.xp)
             + m * math.log(self.noise.sigma)
             + p * math.log(s)
             + 0.5 * (m + p) * math.log(2 * math.pi)
