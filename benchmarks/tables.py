@@ -1,6 +1,7 @@
 """Tables that grow by one row per finished run, so that an interrupted benchmark goes on."""
 
 import csv
+import io
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "tables"
@@ -22,11 +23,17 @@ def has(name, **key):
 
 def append(name, row):
     """Add a row, with a header if it is the first."""
+    extend(name, [row])
+
+
+def extend(name, rows):
+    """Add the rows of one run, in one write."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / name
-    fresh = not path.exists()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    if not path.exists():
+        writer.writeheader()
+    writer.writerows(rows)
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+        file.write(text.getvalue())

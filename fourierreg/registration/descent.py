@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.registration.hessian import data_curvature
 from fourierreg.registration.marginal import joint_slope
 
 GRADIENT_FLOOR = 1e-6  # of the squared norm of a gradient, as printed
@@ -106,7 +105,7 @@ class Descent:
         solver, options = self.solver, self.options
         here = self._at(solver.velocity, solver.metric)
         pace, alpha_pace, stops, self.settled = 1.0, 1.0, 0, False
-        curvature = data_curvature(self.problem, here.evaluation.geodesic).diagonal
+        curvature = self.problem.curvature(here.evaluation.geodesic).diagonal
         self._data = options.share * curvature
         for _ in range(options.max_iterations):
             there = self._step(here, pace, alpha_pace if moves_alpha else 0.0)

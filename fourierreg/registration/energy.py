@@ -12,6 +12,7 @@ from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
 from fourierreg.image.similarity import Similarity, SumOfSquares
 from fourierreg.image.voxels import jacobian_determinant, resample
+from fourierreg.registration.hessian import data_curvature
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.transform import analysis, synthesis
 
@@ -97,7 +98,7 @@ class Problem:
         """
         xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
-        if not is_diffeomorphism(geodesic, self.source.shape):
+        if not self.admissible(geodesic):
             return Evaluation(math.inf, math.inf, math.inf, None, geodesic)
         distance, pulled = self._dissimilarity(geodesic)
         momentum = metric.lower(v) / metric.velocity_scale**2
@@ -108,19 +109,33 @@ class Problem:
 
     def _dissimilarity(self, geodesic):
         """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
-        band, u = geodesic.metric.band, self.displacement(geodesic)
-        voxels, xp = float(np.prod(self.source.shape)), array_module(u)
+        u = self.displacement(geodesic)
         if self.gradient == "jacobi":
             deformed = resample(self.source, u, self.spacing, "interpolate")
             distance, half = self.similarity.value_and_half_slope(
                 deformed, self.target, self.source, self.mask
             )
             force = half * gradient(deformed, self.spacing)
-            push = voxels * analysis(force, band, xp)
+            push = float(np.prod(self.source.shape)) * analysis(
+                force, geodesic.metric.band, array_module(u)
+            )
             return distance, sweep(geodesic, end_gradient(push, geodesic.metric))
         distance, force = self.similarity.push(self.source, self.target, u, self.spacing, self.mask)
-        push = voxels * analysis(force, band, xp)
-        return distance, pull_back(geodesic, push)
+        return distance, self.pull_back(geodesic, force)
+
+    def pull_back(self, geodesic, force):
+        """Gradient with respect to v₀, in the metric, of a sum over voxels with that force on u."""
+        voxels = float(np.prod(self.source.shape))
+        push = voxels * analysis(force, geodesic.metric.band, array_module(force))
+        return pull_back(geodesic, push)
+
+    def admissible(self, geodesic):
+        """Whether the end point is a diffeomorphism of this grid (`is_diffeomorphism`)."""
+        return is_diffeomorphism(geodesic, self.source.shape)
+
+    def curvature(self, geodesic, exact=False):
+        """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""
+        return data_curvature(self, geodesic, exact)
 
     def shoot(self, v, metric):
         """Geodesic of a velocity, in the precision of the images."""

@@ -66,6 +66,7 @@ def map_alpha(
     jacobian="auto",
     num_probes=8,
     pad=True,
+    space="bandlimited",
     max_iterations=500,
     callback=None,
 ):
@@ -97,10 +98,10 @@ def map_alpha(
         Voxels of the target that count.
     jacobian : {"auto", "approximate", "exact"}
         J in the Hessian of the marginal: J ≈ -∇(S∘φ⁻¹), or by linearised shooting; "auto" is
-        exact in 2D.
+        exact in 2D (of the band).
     num_probes : int
         Of the stochastic trace (bands of more than 1000 degrees of freedom).
-    pad, max_iterations, callback
+    pad, space, max_iterations, callback
         As in `register`.
 
     Returns
@@ -156,8 +157,10 @@ def map_alpha(
         integrator=integrator,
         dynamics=dynamics,
         pad=pad,
+        space=space,
     )
-    exact = jacobian == "exact" or (jacobian == "auto" and setup.metric.band.ndim == 2)
+    small = setup.metric.band.ndim == 2 and space == "bandlimited"
+    exact = jacobian == "exact" or (jacobian == "auto" and small)
     solver = Solver(setup.problem, setup.metric, noise, callback)
     search = _Search(solver, posterior, exact, num_probes, prior, math.log(alpha0), max_iterations)
     root = search.run() if descent is None else search.run_algorithm_1(descent)

@@ -20,7 +20,9 @@ from scipy.linalg import eigh_tridiagonal
 from fourierreg.backend import array_module, to_numpy
 from fourierreg.spectral.band import inner, multiplicity, pack, unpack
 
-DENSE_LIMIT = 1000  # degrees of freedom up to which H is formed as a matrix
+# Degrees of freedom up to which H is formed as a matrix: 35 modes in 2D, 9 in 3D. Probes are noisy
+# where few modes are sharply determined, as in 2D; a matrix of this size takes a second.
+DENSE_LIMIT = 2500
 LANCZOS_STEPS = 30
 DENSE_BLOCK = 64  # columns formed at a time
 DRIFT_STEP = 0.05  # of ln α, on both sides, for the change of J along the optimal velocity
@@ -30,7 +32,7 @@ class Slope(NamedTuple):
     """dF/d ln α and its parts: ``value = c/2 (roughness - modes + undetermined) + drift``.
 
     `frozen_curvature` is the derivative of `value` with v and g held fixed: a first guess of
-    d²F/d(ln α)², too large for an error bar. `noise` is the standard error of a stochastic trace.
+    d²F/d(ln α)², too large for an error bar. `noise` is the standard error of stochastic traces.
     `velocity` is dv/d ln α of the optimal velocity; None for the joint posterior.
     """
 
@@ -55,7 +57,8 @@ class Traces(NamedTuple):
     """What the slope needs of H⁻¹.
 
     `undetermined` = s⁻² tr(E H⁻¹), with standard error `noise`; `growth` its derivative at frozen
-    J; `velocity` = dv/d ln α; `change` the function that gives tr(H⁻¹ ΔH) of an operator ΔH.
+    J; `velocity` = dv/d ln α; `change` the function that gives tr(H⁻¹ ΔH) of an operator ΔH,
+    with its standard error.
     """
 
     undetermined: float
@@ -88,7 +91,8 @@ def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
     else:
         traces = stochastic_traces(v, hessian, num_probes, seed, xp)
     low, high = (curvature_at(v + s * DRIFT_STEP * traces.velocity) for s in (-1.0, 1.0))
-    drift = traces.change(lambda w: high(w) - low(w)) / (4 * DRIFT_STEP)
+    change, drift_noise = traces.change(lambda w: high(w) - low(w))
+    drift = change / (4 * DRIFT_STEP)
     half = metric.power / 2
     return Slope(
         prior.value + half * traces.undetermined + drift,
@@ -97,7 +101,7 @@ def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
         traces.undetermined,
         drift,
         prior.frozen_curvature + half * traces.growth,
-        half * traces.noise,
+        math.hypot(half * traces.noise, drift_noise / (4 * DRIFT_STEP)),
         traces.velocity,
     )
 
@@ -147,8 +151,9 @@ def stochastic_traces(v, hessian, num_probes, seed, xp):
     """
     metric = hessian.metric
     band, s2 = metric.band, metric.velocity_scale**2
+    others = max(2, math.ceil(num_probes / 2))
     signs = np.random.default_rng(seed).integers(
-        0, 2, (num_probes + math.ceil(num_probes / 2), band.ndim, band.num_frequencies)
+        0, 2, (num_probes + others, band.ndim, band.num_frequencies)
     )
     e, de = _e_symbols(metric, xp)
     root = xp.sqrt(hessian.diagonal(xp))
@@ -162,7 +167,8 @@ def stochastic_traces(v, hessian, num_probes, seed, xp):
     slower = inner((e / s2) * solved, solved, band, xp)
 
     def change(operator):
-        return float(xp.mean(inner(scaled_solved, operator(below), band, xp)))
+        changes = to_numpy(inner(scaled_solved, operator(below), band, xp))
+        return float(changes.mean()), float(np.std(changes, ddof=1) / math.sqrt(changes.size))
 
     return Traces(
         float(each.mean()),
@@ -204,7 +210,7 @@ def dense_traces(v, hessian, xp):
     pull = pack(_pull(v, metric, xp), band, xp)
 
     def change(operator):
-        return float(xp.sum(inverse * dense_matrix(operator, band, xp)))
+        return float(xp.sum(inverse * dense_matrix(operator, band, xp))), 0.0
 
     return Traces(
         float(xp.sum(e * diagonal)),

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from fourierreg.backend import array_module, to_numpy
 from fourierreg.registration.energy import Evaluation
-from fourierreg.registration.hessian import PosteriorHessian, data_curvature
+from fourierreg.registration.hessian import PosteriorHessian
 from fourierreg.registration.quasi_newton import Factor
 from fourierreg.spectral.band import inner, pack, unpack
 
@@ -168,7 +168,7 @@ def _scale(problem, metric, first, xp, learnt):
     last factor makes that the minimiser along it under H.
     """
     band = metric.band
-    hessian = PosteriorHessian(metric, data_curvature(problem, first.geodesic))
+    hessian = PosteriorHessian(metric, problem.curvature(first.geodesic))
     scale = xp.sqrt(hessian.prior(xp) + PRECONDITIONER_SHARE * hessian.curvature.diagonal)
     descent = first.gradient / scale
     slope = float(inner(descent, descent, band, xp))

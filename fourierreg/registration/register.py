@@ -38,6 +38,7 @@ def register(
     power=3,
     mask=None,
     pad=True,
+    space="bandlimited",
     max_iterations=100,
     callback=None,
 ):
@@ -85,6 +86,9 @@ def register(
         Voxels of the target that count.
     pad : bool
         Surround images close to the border with zeros for the computation.
+    space : {"bandlimited", "full"}
+        Velocities of the band, or of every frequency of the grid, shot voxel by voxel: the
+        baseline, which takes ten times the time (`modes` does not matter to it).
     max_iterations : int
         Of one fit, on any grid.
     callback : callable, optional
@@ -114,6 +118,7 @@ def register(
         integrator=integrator,
         dynamics=dynamics,
         pad=pad,
+        space=space,
         similarity=similarity,
     )
     noise = _noise_or_weight(setup.problem.similarity, sigma, decimation, weight)

@@ -9,12 +9,15 @@ from fourierreg.geodesic.shooting import DYNAMICS, INTEGRATORS
 from fourierreg.image.domain import Domain, padded_domain
 from fourierreg.image.geometry import Geometry, foreground_scale, is_nibabel, resample_onto
 from fourierreg.image.similarity import similarity_of
+from fourierreg.registration import spatial
 from fourierreg.registration.energy import Problem
+from fourierreg.registration.spatial import SpatialProblem
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.operators import default_reference_length
 
 # Euler steps by number of axes. In 3D five give the Dice and the α of ten in three quarters of the
 # time; in 2D, where time is no matter, ten are closer to the continuous geodesic.
+SPACES = ("bandlimited", "full")
 NUM_STEPS = {2: 10, 3: 5}
 
 
@@ -62,6 +65,7 @@ def prepare(
     integrator,
     dynamics,
     pad,
+    space,
     similarity="ssd",
 ):
     """Check every argument once and build the `Setup`."""
@@ -69,6 +73,7 @@ def prepare(
         checks.count("num_steps", num_steps)
     checks.choice("integrator", integrator, INTEGRATORS)
     checks.choice("dynamics", dynamics, tuple(DYNAMICS))
+    checks.choice("space", space, SPACES)
     similarity = similarity_of(similarity)
     alpha = checks.positive("alpha", alpha)
     geometry = source_geometry = original = None
@@ -103,13 +108,15 @@ def prepare(
     metric = Metric.create(
         domain.padded_shape,
         spacing=spacing,
-        modes=modes,
+        modes=domain.padded_shape if space == "full" else modes,
         alpha=alpha,
         power=power,
         reference_length=reference_length,
         velocity_scale=velocity_scale,
     )
-    problem = Problem(
+    if space == "full":
+        spatial.check(source, integrator, dynamics)
+    problem = (SpatialProblem if space == "full" else Problem)(
         domain.pad(source),
         domain.pad(target),
         spacing,

@@ -12,7 +12,7 @@ from fourierreg.backend import array_module
 from fourierreg.image.voxels import residual_and_force
 from fourierreg.registration import noise
 from fourierreg.registration.energy import Problem
-from fourierreg.registration.hessian import PosteriorHessian, data_curvature
+from fourierreg.registration.hessian import PosteriorHessian
 from fourierreg.registration.marginal import alpha_slope, joint_slope, velocity_drift
 from fourierreg.registration.optimise import minimise
 from fourierreg.registration.pyramid import at_shape, inside_at, level_shapes
@@ -132,7 +132,7 @@ class Solver:
         if self.evaluation is not None and change != 0.0:
             if self._drift is None:
                 with threadpool_limits(1, user_api="blas"):
-                    curvature = data_curvature(self.problem(level), self.evaluation.geodesic)
+                    curvature = self.problem(level).curvature(self.evaluation.geodesic)
                     hessian = PosteriorHessian(self.metric, curvature)
                     self._drift = velocity_drift(self.velocity, hessian)
             self.velocity, self._drift = self.velocity + change * self._drift, None
@@ -239,10 +239,10 @@ class Solver:
         problem = self.problem(level)
 
         def curvature_at(velocity):
-            return data_curvature(problem, problem.shoot(velocity, self.metric), exact)
+            return problem.curvature(problem.shoot(velocity, self.metric), exact)
 
         with threadpool_limits(1, user_api="blas"):
-            here = data_curvature(problem, self.evaluation.geodesic, exact)
+            here = problem.curvature(self.evaluation.geodesic, exact)
             hessian = PosteriorHessian(self.metric, here)
             result = alpha_slope(self.velocity, hessian, curvature_at, num_probes)
         self._drift = result.velocity
