@@ -118,6 +118,9 @@ def write(folder, result, source, target, report):
         save_nifti(inverse, folder / "1InverseWarp.nii.gz")
         determinant = volume(result.jacobian_determinant, geometry, np.float32)
         save_nifti(determinant, folder / "jacobian.nii.gz")
+        if result.displacement_sd is not None:
+            deviation = np.moveaxis(to_numpy(result.displacement_sd), 0, -1)
+            save_nifti(volume(deviation, geometry, np.float32), folder / "uncertainty.nii.gz")
         result.save(folder / VELOCITY)
         _figure(folder / "figure.png", result, source, target)
         with replacing(folder / "result.json") as file:

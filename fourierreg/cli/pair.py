@@ -47,6 +47,12 @@ def _pair_arguments(parser):
         help="geodesic (default), or the flow of a stationary velocity",
     )
     parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write uncertainty.nii.gz: standard deviation of the displacement in mm, one "
+        "volume per array axis",
+    )
     parser.add_argument("--mask", help="voxels of the target that count")
     parser.add_argument("--source-labels", help="labels on the source, for Dice")
     parser.add_argument("--target-labels", help="labels on the target, for Dice")
@@ -98,6 +104,7 @@ def _run_pair(options, function, parameters, doing):
         "num_steps": options.num_steps,
         "dynamics": options.dynamics,
         "velocity_scale": options.velocity_scale,
+        "uncertainty": options.uncertainty,
     }
     mask = None
     if options.mask is not None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fourierreg import checks
 from fourierreg.image.similarity import similarity_of
 from fourierreg.registration.descent import Descent, GradientDescent
-from fourierreg.registration.register import TOLERANCE, assemble, noise_model
+from fourierreg.registration.register import TOLERANCE, assemble, noise_model, sample_count
 from fourierreg.registration.search import MAX_STEP, SPREAD, Root, find_root
 from fourierreg.registration.setup import prepare
 from fourierreg.registration.solver import Solver
@@ -67,6 +67,7 @@ def map_alpha(
     num_probes=8,
     pad=True,
     space="bandlimited",
+    uncertainty=False,
     max_iterations=500,
     callback=None,
 ):
@@ -101,7 +102,7 @@ def map_alpha(
         exact in 2D (of the band).
     num_probes : int
         Of the stochastic trace (bands of more than 1000 degrees of freedom).
-    pad, space, max_iterations, callback
+    pad, space, uncertainty, max_iterations, callback
         As in `register`.
 
     Returns
@@ -159,6 +160,7 @@ def map_alpha(
         pad=pad,
         space=space,
     )
+    samples = sample_count(uncertainty, setup.problem)
     small = setup.metric.band.ndim == 2 and space == "bandlimited"
     exact = jacobian == "exact" or (jacobian == "auto" and small)
     solver = Solver(setup.problem, setup.metric, noise, callback)
@@ -174,7 +176,7 @@ def map_alpha(
             "The posterior of alpha is flat or convex the wrong way at its optimum, so there is no "
             "error bar; raise num_probes, or give alpha_prior."
         )
-    return assemble(solver, setup, interval, trouble, began)
+    return assemble(solver, setup, interval, trouble, samples, began)
 
 
 def _descent_options(optimizer, posterior):

@@ -14,6 +14,8 @@ from fourierreg.image.voxels import jacobian_determinant
 from fourierreg.registration.result import Registration
 from fourierreg.registration.setup import prepare
 from fourierreg.registration.solver import Noise, Solver
+from fourierreg.registration.spatial import SpatialProblem
+from fourierreg.registration.uncertainty import NUM_SAMPLES, displacement_sd
 
 TOLERANCE = 0.3  # of `minimise`
 WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}  # γ where none is given, from pairs of brains
@@ -39,6 +41,7 @@ def register(
     mask=None,
     pad=True,
     space="bandlimited",
+    uncertainty=False,
     max_iterations=100,
     callback=None,
 ):
@@ -89,6 +92,9 @@ def register(
     space : {"bandlimited", "full"}
         Velocities of the band, or of every frequency of the grid, shot voxel by voxel: the
         baseline, which takes ten times the time (`modes` does not matter to it).
+    uncertainty : bool or int
+        Estimate `displacement_sd`, the posterior standard deviation of the displacement, from 100
+        (or so many) samples of the posterior of v₀ at the given α and noise; "ssd" only.
     max_iterations : int
         Of one fit, on any grid.
     callback : callable, optional
@@ -121,6 +127,7 @@ def register(
         space=space,
         similarity=similarity,
     )
+    samples = sample_count(uncertainty, setup.problem)
     noise = _noise_or_weight(setup.problem.similarity, sigma, decimation, weight)
     solver = Solver(setup.problem, setup.metric, noise, callback)
     effort = {"tolerance": TOLERANCE, "max_iterations": max_iterations}
@@ -129,7 +136,7 @@ def register(
     if solver.search_level < solver.finest:
         solver.estimate_noise(solver.finest)
         solver.fit(solver.finest, **effort)
-    return assemble(solver, setup, None, None, began)
+    return assemble(solver, setup, None, None, samples, began)
 
 
 def _noise_or_weight(similarity, sigma, decimation, weight):
@@ -159,7 +166,23 @@ def noise_model(sigma, decimation):
     return Noise(checks.positive("sigma", sigma), 1.0 if decimation is None else decimation, False)
 
 
-def assemble(solver, setup, interval, problem_with_alpha, began):
+def sample_count(uncertainty, problem):
+    """Posterior samples that the argument `uncertainty` asks for."""
+    if uncertainty is False or uncertainty is None:
+        return 0
+    if uncertainty is True:
+        uncertainty = NUM_SAMPLES
+    checks.count("uncertainty", uncertainty)
+    if not problem.similarity.gaussian:
+        raise ValueError(
+            "uncertainty: needs a likelihood, which this similarity is not; use similarity='ssd'"
+        )
+    if isinstance(problem, SpatialProblem):
+        raise ValueError("uncertainty: not available with space='full'; use space='bandlimited'")
+    return uncertainty
+
+
+def assemble(solver, setup, interval, problem_with_alpha, samples, began):
     """`Registration` of a finished solver; `problem_with_alpha` is a sentence or None."""
     xp, metric = solver.xp, solver.metric
     finest = solver.levels[solver.finest].problem
@@ -174,6 +197,17 @@ def assemble(solver, setup, interval, problem_with_alpha, began):
             setup.original, setup.source_geometry, setup.geometry, to_numpy(displacement)
         )
         deformed = asarray(moved, dtype=np.float32)
+    deviation = None
+    if samples:
+        deviation = setup.domain.crop(
+            displacement_sd(
+                solver.problem(solver.finest),
+                metric,
+                solver.velocity,
+                exact=metric.band.ndim == 2,
+                num_samples=samples,
+            )
+        )
     folds = int(xp.sum(determinant <= 0))
     gaussian = finest.similarity.gaussian
     status, converged = _status(solver, interval, problem_with_alpha, folds)
@@ -191,6 +225,7 @@ def assemble(solver, setup, interval, problem_with_alpha, began):
         inverse_displacement=setup.domain.crop(inverse),
         deformed=deformed,
         jacobian_determinant=determinant,
+        displacement_sd=deviation,
         history=tuple(solver.history),
         converged=converged,
         status=status,

@@ -15,7 +15,14 @@ from fourierreg.spectral.band import Band
 from fourierreg.spectral.metric import Metric
 
 FORMAT = 2
-_ARRAYS = ("velocity", "displacement", "inverse_displacement", "deformed", "jacobian_determinant")
+_ARRAYS = (
+    "velocity",
+    "displacement",
+    "inverse_displacement",
+    "deformed",
+    "jacobian_determinant",
+    "displacement_sd",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,9 @@ class Registration:
         Source on the target.
     jacobian_determinant : array, (N_1, …, N_d)
         det Dφ⁻¹; positive everywhere means no fold.
+    displacement_sd : array, (d, N_1, …, N_d), or None
+        Posterior standard deviation of `displacement` in mm, given α and the noise, where it was
+        asked for (`uncertainty`).
     history : tuple of Record
         One per accepted iteration.
     converged : bool
@@ -83,6 +93,7 @@ class Registration:
     dynamics: str
     similarity: str
     weight: float
+    displacement_sd: object | None = None
     geometry: Geometry | None = None
     source_geometry: Geometry | None = None
 
@@ -110,7 +121,11 @@ class Registration:
             plain[name] = None if plain[name] is None else asdict(plain[name])
         plain["metric"] = asdict(self.metric)
         header = json.dumps({"format": FORMAT, **plain})
-        arrays = {name: to_numpy(getattr(self, name)) for name in _ARRAYS}
+        arrays = {
+            name: to_numpy(getattr(self, name))
+            for name in _ARRAYS
+            if getattr(self, name) is not None
+        }
         with replacing(path, "wb") as file:
             np.savez_compressed(file, header=np.array(header), **arrays)
 
@@ -121,7 +136,7 @@ class Registration:
             if "header" not in archive:
                 raise ValueError(f"{path}: expected a file written by Registration.save")
             header = json.loads(str(archive["header"]))
-            arrays = {name: asarray(archive[name]) for name in _ARRAYS}
+            arrays = {name: asarray(archive[name]) for name in _ARRAYS if name in archive}
         if header.pop("format") != FORMAT:
             raise ValueError(f"{path}: written by another version of fourierreg; save it again")
         metric = header.pop("metric")
