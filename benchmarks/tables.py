@@ -37,3 +37,9 @@ def extend(name, rows):
     writer.writerows(rows)
     with path.open("a", newline="") as file:
         file.write(text.getvalue())
+
+
+def replace(name, rows):
+    """Write a table anew, from one run."""
+    (FOLDER / name).unlink(missing_ok=True)
+    extend(name, rows)

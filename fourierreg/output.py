@@ -179,6 +179,7 @@ def describe(result, inputs, parameters, arguments):
         "velocity_scale_mm": result.metric.velocity_scale,
         "reference_length_mm": result.metric.reference_length,
         "dynamics": result.dynamics,
+        "space": result.space,
         "modes": list(result.metric.band.modes),
         "computation_shape": list(result.metric.band.shape),
         "converged": result.converged,

@@ -25,7 +25,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv=None):
-    """Run the command line; returns the exit code (0, 2 for bad input, 130 when interrupted)."""
+    """Run the command line; returns the exit code.
+
+    0, or 1 where a run did not converge, 2 for bad input, 130 when interrupted.
+    """
     options = _parser().parse_args(argv)
     options.arguments = [str(a) for a in (sys.argv[1:] if argv is None else argv)]
     previous = signal.signal(signal.SIGTERM, _interrupt)

@@ -109,11 +109,14 @@ def make_bullseye_dataset(
         The folder holds a data set made with other parameters.
     """
     checks.count("num_pairs", num_pairs)
-    folder = Path(folder)
+    folder, shape = Path(folder), checks.shape(shape)
+    if sigma != 0:
+        checks.positive("sigma", float(sigma))
+    checks.modes(modes, shape)
     parameters = {
         "alphas": _checked_alphas(alphas),
         "seed": checks.count("seed", seed, minimum=0),
-        "shape": list(checks.shape(shape)),
+        "shape": list(shape),
         "binary": bool(binary),
         "vary_ellipses": bool(vary_ellipses),
         "sigma": float(sigma),
@@ -152,6 +155,10 @@ def _claim(folder, parameters):
 
 
 def _checked_alphas(alphas):
+    if np.ndim(alphas) != 1 or len(alphas) == 0:
+        raise ValueError(
+            f"alphas: expected a sequence of numbers, or (low, high, 'log-uniform'); got {alphas!r}"
+        )
     if len(alphas) == 3 and alphas[2] == "log-uniform":
         low, high = (checks.positive("alphas", float(a)) for a in alphas[:2])
         return [low, high, "log-uniform"]

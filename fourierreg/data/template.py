@@ -6,6 +6,7 @@ import numpy as np
 
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 
+DUST = 1e-3  # of the scale: what resampling leaves around the brain
 FIELD_OF_VIEW = 204.8  # mm, of the cube a template is placed in
 
 
@@ -43,4 +44,6 @@ def template_brain(size=128):
     affine[:3, 3] = centre - spacing * (size - 1) / 2
     cube = Geometry((size,) * 3, tuple(map(tuple, affine)))
     image = resample_onto(data, Geometry.of(template), cube).astype(np.float32)
-    return image / np.float32(foreground_scale(image)), affine
+    image /= np.float32(foreground_scale(image))
+    image[image < DUST] = 0
+    return image, affine

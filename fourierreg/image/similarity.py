@@ -1,8 +1,9 @@
 """How unlike two images are: Dist(S∘φ⁻¹, T) of Eq. 3, with its force on the deformation.
 
-The energy is γ/2 Dist. Every Dist is a sum over voxels, so that γ (`weight`) means the same on any
-grid, and every force is the derivative of that very sum: ½ dDist/dI(x) ∇(S∘φ⁻¹)(x), where I is the
-deformed image and ∇ the slope of the linear interpolant.
+The energy is γ/2 Dist. Every Dist is a sum over the voxels of the mask (all where there is none),
+which a coarser grid multiplies by the voxels that one of its own stands for. Every force is the
+derivative of that very sum: ½ dDist/dI(x) ∇(S∘φ⁻¹)(x), where I is the deformed image and ∇ the
+slope of the linear interpolant.
 """
 
 import functools
@@ -75,8 +76,8 @@ class Correlation(Similarity):
         count = _count(deformed, mask)
         i, t = _centred(deformed, mask, count), _centred(target, mask, count)
         across = _total(i * t)
-        own = _total(i * i) + count * FLOOR**2 * _variance(source)
-        other = _total(t * t) + count * FLOOR**2 * _variance(target)
+        own = _total(i * i) + count * FLOOR * FLOOR * _variance(source)  # a constant image only
+        other = _total(t * t) + count * FLOOR * FLOOR * _variance(target, mask)
         a = across / (own * other)
         half = -count * a * (t - (across / own) * i)
         return count * (1.0 - across * a), half.astype(deformed.dtype, copy=False)
@@ -85,7 +86,7 @@ class Correlation(Similarity):
         """1 / variance of I."""
         count = _count(deformed, mask)
         i = _centred(deformed, mask, count)
-        return count / (_total(i * i) + count * FLOOR * _variance(source))
+        return count / (_total(i * i) + count * FLOOR * FLOOR * _variance(source))
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class LocalCorrelation(Similarity):
     Parameters
     ----------
     radius : int
-        The window is a cube of 2 `radius` + 1 voxels of the grid at hand, periodic.
+        The window is a cube of 2 `radius` + 1 voxels of the grid at hand, periodic; of it the
+        voxels of the mask count.
     """
 
     radius: int = 4
@@ -114,7 +116,7 @@ class LocalCorrelation(Similarity):
             - t * self._sum(a)
             + self._sum(a * mean_t)
         )
-        return _count(deformed, mask) - _total(terms[4]), half
+        return _count(deformed, mask) - _total(terms[4]), _inside(half, mask)
 
     def curvature(self, deformed, target, source, mask=None):
         """Σ over the windows that hold a voxel of r² / (sum of squares of I)."""
@@ -125,11 +127,16 @@ class LocalCorrelation(Similarity):
         """Centred images, and per window: means, a = A/(BC), A/B, r² (a and r² only inside)."""
         xp = array_module(deformed, target)
         kind = deformed.dtype.type
-        size = kind(np.prod([min(2 * self.radius + 1, n) for n in deformed.shape]))
-        i, t = (image - kind(_total(image) / image.size) for image in (deformed, target))
+        count = _count(deformed, mask)
+        if mask is None:
+            size = kind(np.prod([min(2 * self.radius + 1, n) for n in deformed.shape]))
+        else:
+            size = xp.maximum(self._sum(mask.astype(kind)), 1)
+        i, t = (_centred(image, mask, count) for image in (deformed, target))
         mean_i, mean_t = self._sum(i) / size, self._sum(t) / size
         across = self._sum(i * t) - size * mean_i * mean_t
-        floors = (size * kind(FLOOR * _variance(image)) for image in (source, target))
+        variances = _variance(source), _variance(target, mask)
+        floors = (size * kind(FLOOR * variance) for variance in variances)
         own = self._sum(i * i) - size * mean_i * mean_i
         other = self._sum(t * t) - size * mean_t * mean_t
         own, other = (xp.maximum(x, 0) + f for x, f in zip((own, other), floors, strict=True))
@@ -203,9 +210,10 @@ class MutualInformation(Similarity):
         position = xp.minimum(xp.maximum(position, 2), self.bins - 3)
         first = xp.floor(position) - 1
         i, beyond = first.astype(np.int64), position - first
-        low, high = float(xp.min(target)), float(xp.max(target))
+        known = target if mask is None else target[mask]
+        low, high = float(xp.min(known)), float(xp.max(known))
         j = (target.reshape(-1) - kind(low)) * kind(self.bins / max(high - low, 1e-12))
-        j = xp.minimum(j.astype(np.int64), self.bins - 1)
+        j = xp.minimum(xp.maximum(j, 0).astype(np.int64), self.bins - 1)
         joint = xp.zeros(self.bins**2, dtype=np.float64)
         for offset in range(4):
             weight = _spline(beyond - offset, xp)
@@ -227,7 +235,7 @@ SIMILARITIES = {
 
 def similarity_of(value):
     """The similarity a name stands for, or the one that was given."""
-    if isinstance(value, Similarity):
+    if type(value) in SIMILARITIES.values():
         return value
     return SIMILARITIES[checks.choice("similarity", value, tuple(SIMILARITIES))]()
 
@@ -235,6 +243,12 @@ def similarity_of(value):
 def name_of(similarity):
     """The name a similarity goes by."""
     return next(name for name, kind in SIMILARITIES.items() if type(similarity) is kind)
+
+
+def describe(similarity):
+    """Its name; with its parameters where they are not the default."""
+    name = name_of(similarity)
+    return name if similarity == SIMILARITIES[name]() else repr(similarity)
 
 
 @functools.lru_cache(maxsize=64)
@@ -279,6 +293,7 @@ def _centred(image, mask, count):
     return _inside(image - image.dtype.type(mean), mask)
 
 
-def _variance(image):
-    """Of all voxels; of the images as they came, so it does not change as they deform."""
-    return float(array_module(image).var(image, dtype=np.float64)) or 1.0
+def _variance(image, mask=None):
+    """Of the voxels of an image as it came, so that it does not change as it deforms."""
+    known = image if mask is None else image[mask]
+    return float(array_module(image).var(known, dtype=np.float64)) or 1.0

@@ -12,6 +12,8 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.registration.marginal import joint_slope
+from fourierreg.registration.optimise import admissible_start
+from fourierreg.spectral.band import inner
 
 GRADIENT_FLOOR = 1e-6  # of the squared norm of a gradient, as printed
 GROWTH, SHRINKAGE = 1.2, 0.5  # of the step sizes, after an accepted and a refused step
@@ -35,7 +37,8 @@ class GradientDescent:
         Of the data's mean curvature D in the metric of the step. 0 is the paper's step, along
         s² K ∇f, which the smoothest modes hold back so far that α hardly moves.
     max_iterations : int
-        r, of the initial registration and of the descent after it.
+        r, refused steps included. (The initial registration is one by quasi-Newton, with the
+        `max_iterations` of `map_alpha`.)
     stop_rate : float
         u.
     min_stops : int
@@ -78,15 +81,14 @@ class Descent:
     def __init__(self, solver, level, options, prior=None):
         self.solver, self.options, self.prior = solver, options, prior
         self.problem = replace(solver.problem(level), gradient=options.gradient)
-        self.settled = False
 
-    def register(self):
-        """Descend on the velocity alone, at the present α."""
-        return self._run(moves_alpha=False, lower=-math.inf, upper=math.inf)
+    def register(self, recorded=True):
+        """Descend on the velocity alone, at the present α; no iterations where not `recorded`."""
+        return self._run(False, -math.inf, math.inf, recorded)
 
     def run(self, lower, upper):
         """Descend on both until the objective stands, or ln α leaves its limits."""
-        return self._run(moves_alpha=True, lower=lower, upper=upper)
+        return self._run(True, lower, upper, recorded=True)
 
     def slope(self, velocity, metric):
         """∂f/∂ln α (Eq. 7, erratum E4), the prior of α included."""
@@ -100,31 +102,38 @@ class Descent:
             objective += self.prior.value(metric.alpha)
         return _Point(velocity, metric, evaluation, objective)
 
-    def _run(self, moves_alpha, lower, upper):
+    def _run(self, moves_alpha, lower, upper, recorded):
         """True unless ln α left its limits."""
         solver, options = self.solver, self.options
-        here = self._at(solver.velocity, solver.metric)
-        pace, alpha_pace, stops, self.settled = 1.0, 1.0, 0, False
+        start, _ = admissible_start(self.problem, solver.metric, solver.velocity)
+        here = self._at(start, solver.metric)
+        problem = self.problem if recorded else None
+        solver.adopt(here.velocity, here.metric, here.evaluation)
+        pace, alpha_pace, stops = 1.0, 1.0, 0
+        solver.settled = solver.at_boundary = False
         curvature = self.problem.curvature(here.evaluation.geodesic).diagonal
         self._data = options.share * curvature
         for _ in range(options.max_iterations):
             there = self._step(here, pace, alpha_pace if moves_alpha else 0.0)
-            if there is None or pace < SMALLEST_STEP:
-                self.settled = True
+            if there is None or (pace < SMALLEST_STEP and not solver.at_boundary):
+                solver.settled = True
+                break
+            if pace < SMALLEST_STEP:
                 break
             if not there.objective <= here.objective:  # also where it is not finite
+                solver.at_boundary = not math.isfinite(there.objective)
                 pace, alpha_pace = pace * SHRINKAGE, alpha_pace * SHRINKAGE
                 continue
             change = abs(there.objective - here.objective) / max(abs(there.objective), 1.0)
             pace, alpha_pace, here = pace * GROWTH, min(alpha_pace * GROWTH, 1.0), there
-            solver.adopt(here.velocity, here.metric, here.evaluation, self.problem)
+            solver.adopt(here.velocity, here.metric, here.evaluation, problem)
+            solver.at_boundary = False
             stops += change < options.stop_rate
             if stops >= options.min_stops:
-                self.settled = True
+                solver.settled = True
                 break
             if not lower <= math.log(here.metric.alpha) <= upper:
                 return False
-        solver.settled, solver.at_boundary = self.settled, False
         return True
 
     def _step(self, here, pace, alpha_pace):
@@ -132,7 +141,7 @@ class Descent:
         options, metric = self.options, here.metric
         xp = self.solver.xp
         gradient = here.evaluation.gradient
-        squares, change = float(metric.inner(metric.raise_(gradient), metric.raise_(gradient))), 0.0
+        squares, change = float(inner(gradient, metric.raise_(gradient), metric.band, xp)), 0.0
         if alpha_pace > 0:
             slope = self.slope(here.velocity, metric)
             squares = max(squares, slope.value**2)
@@ -142,4 +151,5 @@ class Descent:
             return None
         scale = metric.symbol(xp) / metric.velocity_scale**2 + self._data
         moved = metric.with_alpha(metric.alpha * math.exp(change))
-        return self._at(here.velocity - pace * options.epsilon * gradient / scale, moved)
+        step = (pace * options.epsilon * gradient / scale).astype(gradient.dtype, copy=False)
+        return self._at(here.velocity - step, moved)

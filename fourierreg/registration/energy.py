@@ -87,6 +87,8 @@ class Problem:
     similarity: Similarity = field(default_factory=SumOfSquares)
     gradient: str = "exact"
 
+    coefficient_dtype = np.complex128  # of the unknown
+
     def evaluate(self, v, metric):
         """⟨Lv, v⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T) and its gradient (Eq. 3, errata E1, E2, E5).
 

@@ -94,7 +94,8 @@ def map_alpha(
         Gamma prior, as a density of ln α; flat in ln α where None.
     optimizer : {"quasi-newton", "gradient-descent"} or GradientDescent
         L-BFGS at every α of a search; or the paper's Algorithm 1 (erratum E7), on α and v₀
-        together, for the joint posterior.
+        together, for the joint posterior, on the
+        search grid: a given σ does not correct α on finer ones then.
     mask : bool array, optional
         Voxels of the target that count.
     jacobian : {"auto", "approximate", "exact"}
@@ -142,7 +143,12 @@ def map_alpha(
             f"similarity: expected 'ssd', got {similarity!r}: α is inferred with the Gaussian "
             "likelihood, and this similarity is none; use it in register at a given alpha"
         )
-    descent = _descent_options(optimizer, posterior)
+    descent = _descent_options(optimizer, posterior, dynamics, space)
+    if space == "full" and jacobian == "exact":
+        raise ValueError(
+            "jacobian: expected 'approximate' with space='full'; got 'exact', which needs "
+            "linearised shooting in the band"
+        )
     noise = noise_model(sigma, decimation)
     setup = prepare(
         source,
@@ -172,14 +178,15 @@ def map_alpha(
     if not root.found:
         trouble = _no_optimum(posterior, solver.metric.alpha, alpha0)
     elif not math.isfinite(root.sd):
+        remedy = "raise num_probes" if posterior == "marginal" else "use posterior='marginal'"
         trouble = (
             "The posterior of alpha is flat or convex the wrong way at its optimum, so there is no "
-            "error bar; raise num_probes, or give alpha_prior."
+            f"error bar; {remedy}, or give alpha_prior."
         )
-    return assemble(solver, setup, interval, trouble, samples, began)
+    return assemble(solver, setup, interval, trouble, samples, exact, began)
 
 
-def _descent_options(optimizer, posterior):
+def _descent_options(optimizer, posterior, dynamics, space):
     """`GradientDescent` of the argument `optimizer`; None for quasi-Newton."""
     if isinstance(optimizer, str):
         if checks.choice("optimizer", optimizer, OPTIMIZERS) == "quasi-newton":
@@ -191,6 +198,11 @@ def _descent_options(optimizer, posterior):
         raise ValueError(
             "optimizer: 'gradient-descent' is Algorithm 1, which moves α along the joint "
             "posterior; use posterior='joint', or optimizer='quasi-newton'"
+        )
+    if optimizer.gradient == "jacobi" and (dynamics, space) != ("epdiff", "bandlimited"):
+        raise ValueError(
+            "optimizer: adjoint Jacobi fields are those of bandlimited geodesics; use "
+            "GradientDescent(gradient='exact') with other dynamics or space='full'"
         )
     return optimizer
 
@@ -300,12 +312,15 @@ class _Search:
         log_alpha, state = math.log(solver.metric.alpha), solver.state()
         if not found:
             return Root(log_alpha, math.nan, False)
-        settled, slope = solver.settled, descent.slope(solver.velocity, solver.metric).value
+        ending, slope = (
+            (solver.settled, solver.at_boundary),
+            descent.slope(solver.velocity, solver.metric).value,
+        )
         solver.move_to(log_alpha + SPREAD, level)
-        descent.register()
+        descent.register(recorded=False)
         curvature = (descent.slope(solver.velocity, solver.metric).value - slope) / SPREAD
         solver.resume(state)
-        solver.settled = settled
+        solver.settled, solver.at_boundary = ending
         if level < finest:
             solver.estimate_noise(finest)
             Descent(solver, finest, options, self.prior).register()

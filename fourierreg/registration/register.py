@@ -9,7 +9,7 @@ from fourierreg import checks
 from fourierreg.backend import asarray, to_numpy
 from fourierreg.image.deformation import invert
 from fourierreg.image.geometry import resample_onto
-from fourierreg.image.similarity import name_of
+from fourierreg.image.similarity import describe, name_of
 from fourierreg.image.voxels import jacobian_determinant
 from fourierreg.registration.result import Registration
 from fourierreg.registration.setup import prepare
@@ -18,7 +18,8 @@ from fourierreg.registration.spatial import SpatialProblem
 from fourierreg.registration.uncertainty import NUM_SAMPLES, displacement_sd
 
 TOLERANCE = 0.3  # of `minimise`
-WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}  # γ where none is given, from pairs of brains
+# γ where none is given: from pairs of brains at 128³, 1.6 mm; every voxel counts as data.
+WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}
 
 
 def register(
@@ -54,7 +55,8 @@ def register(
     Parameters
     ----------
     source, target : arrays of one shape (N_1, …, N_d), d = 2 or 3, or nibabel images
-        Arrays are taken as they are (range about 1); nibabel images bring their geometry, are
+        Arrays are taken as they are (range about 1; what is below a millionth of the range counts
+        as background); nibabel images bring their geometry, are
         divided by the 99.5th percentile of their foreground, and the source is taken onto the
         target's grid.
     alpha : float
@@ -136,7 +138,8 @@ def register(
     if solver.search_level < solver.finest:
         solver.estimate_noise(solver.finest)
         solver.fit(solver.finest, **effort)
-    return assemble(solver, setup, None, None, samples, began)
+    exact = setup.metric.band.ndim == 2
+    return assemble(solver, setup, None, None, samples, exact, began)
 
 
 def _noise_or_weight(similarity, sigma, decimation, weight):
@@ -182,7 +185,7 @@ def sample_count(uncertainty, problem):
     return uncertainty
 
 
-def assemble(solver, setup, interval, problem_with_alpha, samples, began):
+def assemble(solver, setup, interval, problem_with_alpha, samples, exact, began):
     """`Registration` of a finished solver; `problem_with_alpha` is a sentence or None."""
     xp, metric = solver.xp, solver.metric
     finest = solver.levels[solver.finest].problem
@@ -204,7 +207,7 @@ def assemble(solver, setup, interval, problem_with_alpha, samples, began):
                 solver.problem(solver.finest),
                 metric,
                 solver.velocity,
-                exact=metric.band.ndim == 2,
+                exact=exact,
                 num_samples=samples,
             )
         )
@@ -217,7 +220,7 @@ def assemble(solver, setup, interval, problem_with_alpha, samples, began):
         smoothing_length=metric.smoothing_length,
         sigma=solver.noise.sigma if gaussian else None,
         decimation=solver.noise.decimation if gaussian else None,
-        similarity=name_of(finest.similarity),
+        similarity=describe(finest.similarity),
         weight=solver.noise.weight,
         metric=metric,
         velocity=solver.velocity,
@@ -234,6 +237,7 @@ def assemble(solver, setup, interval, problem_with_alpha, samples, began):
         num_steps=finest.num_steps,
         integrator=finest.integrator,
         dynamics=finest.dynamics,
+        space="full" if isinstance(finest, SpatialProblem) else "bandlimited",
         geometry=setup.geometry,
         source_geometry=setup.source_geometry,
     )

@@ -64,8 +64,9 @@ class Registration:
     domain : Domain
     num_steps, integrator, dynamics
         Of the geodesic.
+    space : {"bandlimited", "full"}
     similarity : str
-        Its name.
+        Its name, with its parameters where they are not the default.
     weight : float
         γ of Eq. 3: ρ/σ² for the sum of squares.
     geometry, source_geometry : Geometry or None
@@ -91,6 +92,7 @@ class Registration:
     num_steps: int
     integrator: str
     dynamics: str
+    space: str
     similarity: str
     weight: float
     displacement_sd: object | None = None

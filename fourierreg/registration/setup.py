@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fourierreg import checks
+from fourierreg.backend import array_module
 from fourierreg.geodesic.shooting import DYNAMICS, INTEGRATORS
 from fourierreg.image.domain import Domain, padded_domain
 from fourierreg.image.geometry import Geometry, foreground_scale, is_nibabel, resample_onto
@@ -15,9 +16,10 @@ from fourierreg.registration.spatial import SpatialProblem
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.operators import default_reference_length
 
+SPACES = ("bandlimited", "full")
+DUST = 1e-6  # of an image's range
 # Euler steps by number of axes. In 3D five give the Dice and the α of ten in three quarters of the
 # time; in 2D, where time is no matter, ten are closer to the continuous geodesic.
-SPACES = ("bandlimited", "full")
 NUM_STEPS = {2: 10, 3: 5}
 
 
@@ -97,11 +99,13 @@ def prepare(
                     "source: does not overlap the target in scanner space: check the affines "
                     "(fslorient, nibabel), or align the images first"
                 )
-    source, target = checks.image("source", source), checks.image("target", target)
+    source = _without_dust(checks.image("source", source))
+    target = _without_dust(checks.image("target", target))
     checks.same_shape("source", source, "target", target)
     spacing = checks.spacing(spacing, target.ndim)
     mask = checks.mask(mask, target)
-    checks.modes(modes, tuple(target.shape))
+    if space == "bandlimited":
+        checks.modes(modes, tuple(target.shape))
     if reference_length is None:
         reference_length = default_reference_length(target.shape, spacing)
     domain = padded_domain(source, target, pad)
@@ -128,6 +132,17 @@ def prepare(
         similarity=similarity,
     )
     return Setup(problem, metric, domain, geometry, source_geometry, original, scales)
+
+
+def _without_dust(image):
+    """An image with values below `DUST` of its range set to zero.
+
+    Resampling leaves them around a brain: they would count as foreground, and where they are
+    subnormal numbers every pass over the voxels takes four times its time.
+    """
+    xp = array_module(image)
+    dust = DUST * float(xp.max(image) - xp.min(image))
+    return xp.where(xp.abs(image) < dust, image.dtype.type(0), image)
 
 
 def _scaled(image):

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fourierreg.backend import array_module
@@ -109,7 +108,7 @@ class Solver:
         self.levels = [_level(problem, inside, shape, xp) for shape in shapes]
         self.finest = len(shapes) - 1
         self.velocity = xp.zeros(
-            (metric.band.ndim, *metric.band.coefficient_shape), dtype=np.complex128
+            (metric.band.ndim, *metric.band.coefficient_shape), dtype=problem.coefficient_dtype
         )
         self.evaluation = self._drift = self._fitted = None
         self._memory = ()  # of the optimiser, on the grid `_fitted`
@@ -159,11 +158,12 @@ class Solver:
         self.velocity, self.evaluation, self._drift = result.velocity, result.evaluation, None
         self.settled, self.at_boundary = result.settled, result.at_boundary
 
-    def adopt(self, velocity, metric, evaluation, problem):
-        """Take over a state that another optimiser reached, as an iteration."""
+    def adopt(self, velocity, metric, evaluation, problem=None):
+        """Take over a state another optimiser reached; an iteration where `problem` is given."""
         self.velocity, self.metric, self.evaluation = velocity, metric, evaluation
         self._drift = self._fitted = None
-        self._record(evaluation, problem)
+        if problem is not None:
+            self._record(evaluation, problem)
 
     def restart(self):
         """Forget the velocity."""

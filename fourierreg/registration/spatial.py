@@ -70,6 +70,10 @@ class SpatialGeodesic:
         """Steps taken from t = 0 to t = 1."""
         return len(self.momenta)
 
+    def end(self):
+        """The end alone: what the path takes is as much as 3 `num_steps` fields."""
+        return SpatialGeodesic(self.metric, [], [], self.displacements[-1:])
+
     @property
     def displacement(self):
         """At t = 1, (d, N_1, …, N_d)."""
@@ -80,6 +84,13 @@ class SpatialGeodesic:
 @dataclass(frozen=True)
 class SpatialProblem(Problem):
     """A `Problem` whose geodesics live on the voxels."""
+
+    coefficient_dtype = np.complex64
+
+    def evaluate(self, v, metric):
+        """As `Problem.evaluate`; of the geodesic only the end is kept."""
+        evaluation = super().evaluate(v, metric)
+        return evaluation._replace(geodesic=evaluation.geodesic.end())
 
     def shoot(self, v, metric):
         """Euler steps of dm/dt = -ad*_v m, v = K m, du/dt = -v - (Du) v."""

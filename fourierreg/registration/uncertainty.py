@@ -54,9 +54,9 @@ def displacement_sd(problem, metric, velocity, *, exact, num_samples=NUM_SAMPLES
     while done < num_samples:
         size = min(BATCH, num_samples - done)
         sample = draw(size)
-        moved = tangent(geodesic, sample)
-        u = synthesis(moved, band, problem.source.shape, np.float32, xp)
-        squares = squares + xp.sum(u * u, axis=0)
+        for moved in tangent(geodesic, sample):  # one field of the image's size at a time
+            u = synthesis(moved, band, problem.source.shape, np.float32, xp)
+            squares = squares + u * u
         done += size
     return xp.sqrt(squares / num_samples)
 
@@ -96,8 +96,11 @@ def _random_force(problem, geodesic, exact, size, rng, xp):
     g = problem.source_gradient(geodesic) if exact else problem.deformed_gradient(geodesic)
     metric, shape = geodesic.metric, problem.source.shape
     factor = math.sqrt(problem.weight) * float(np.prod(shape))
-    noise = [xp.asarray(rng.standard_normal(shape), dtype=g.dtype) for _ in range(size)]
-    pushes = xp.stack([factor * analysis(g * e, metric.band, xp) for e in noise])
+    pushes = []
+    for _ in range(size):
+        noise = xp.asarray(rng.standard_normal(shape), dtype=g.dtype)
+        pushes.append(factor * analysis(g * noise, metric.band, xp))
+    pushes = xp.stack(pushes)
     if not exact:
         return pushes
     return metric.lower(pull_back(geodesic, pushes))
