@@ -215,6 +215,33 @@ def test_full_disk_leaves_nothing_half_written(run, tmp_path, capsys, monkeypatc
     assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in written}
 
 
+def test_uncertainty_is_written_on_request(tmp_path):
+    source, target = write_pair(tmp_path)
+    out = tmp_path / "out"
+    command = ["register", str(source), str(target), "--alpha", "3", "-o", str(out), *FAST]
+    assert main([*command, "--uncertainty"]) in (0, 1)
+    assert {p.name for p in out.iterdir()} == FILES | {"uncertainty.nii.gz"}
+    image = nib.load(out / "uncertainty.nii.gz")
+    assert image.shape == (*nib.load(target).shape, 3)
+    np.testing.assert_allclose(image.affine, nib.load(target).affine)
+    deviation = fourierreg.Registration.load(out / "velocity.npz").displacement_sd
+    np.testing.assert_array_equal(np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0), deviation)
+    assert deviation.min() > 0
+
+
+def test_register_by_another_similarity(tmp_path, capsys):
+    source, target = write_pair(tmp_path)
+    command = ["register", str(source), str(target), "--alpha", "3", "-o", str(tmp_path / "out")]
+    chosen = ["--similarity", "ncc", "--weight", "0.5", "--dynamics", "stationary"]
+    assert main([*command, *FAST, *chosen]) in (0, 1)
+    report = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (report["similarity"], report["weight"]) == ("ncc", pytest.approx(0.5))
+    assert (report["dynamics"], report["sigma"]) == ("stationary", None)
+    capsys.readouterr()
+    assert main([*command, *FAST, "--similarity", "mi", "--sigma", "0.1"]) == 2
+    assert capsys.readouterr().err.startswith("fourierreg register: sigma: expected None")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt(number, tmp_path):
     """A run stopped in the middle ends with 130, one line, and no file under a final name."""
