@@ -7,6 +7,7 @@ slope of the linear interpolant.
 """
 
 import functools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from fourierreg.image.voxels import residual_and_force, value_and_slope
 FLOOR = 1e-3  # of an image's variance: what a window without structure is taken to vary by
 
 
-class Similarity:
+class Similarity(ABC):
     """Base of the similarities: one method per question the registration asks."""
 
     gaussian: ClassVar[bool] = False  # whether γ/2 Dist is a Gaussian negative log likelihood
@@ -30,14 +31,14 @@ class Similarity:
         value, half = self.value_and_half_slope(deformed, target, source, mask)
         return value, slope * half
 
+    @abstractmethod
     def value_and_half_slope(self, deformed, target, source, mask=None):
         """Dist and ½ dDist/dI at every voxel of the deformed image I."""
-        raise NotImplementedError
 
+    @abstractmethod
     def curvature(self, deformed, target, source, mask=None):
         """½ d²Dist/dI² near a good match: a number, or one per voxel. It only scales the
         optimiser's unknowns."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

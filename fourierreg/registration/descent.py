@@ -35,7 +35,7 @@ class GradientDescent:
         Step size τ: ln α -= τ (∂f/∂ln α) / |∂²f/∂(ln α)²|, at most 0.1; halved with ε, regained.
     share : float
         Of the data's mean curvature D in the metric of the step. 0 is the paper's step, along
-        s² K ∇f, which the smoothest modes hold back so far that α hardly moves.
+        s² K ∇f, whose length the modes that the data determine best hold down for all others.
     max_iterations : int
         r, refused steps included. (The initial registration is one by quasi-Newton, with the
         `max_iterations` of `map_alpha`.)

@@ -18,7 +18,7 @@ from fourierreg.registration.spatial import SpatialProblem
 from fourierreg.registration.uncertainty import NUM_SAMPLES, displacement_sd
 
 TOLERANCE = 0.3  # of `minimise`
-# γ where none is given: from pairs of brains at 128³, 1.6 mm; every voxel counts as data.
+# γ where none is given: what served pairs of brains at 128³ (benchmarks/similarities.py).
 WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}
 
 
@@ -93,7 +93,7 @@ def register(
         Surround images close to the border with zeros for the computation.
     space : {"bandlimited", "full"}
         Velocities of the band, or of every frequency of the grid, shot voxel by voxel: the
-        baseline, which takes ten times the time (`modes` does not matter to it).
+        baseline, many times slower (`benchmarks/table1.py`; `modes` does not matter to it).
     uncertainty : bool or int
         Estimate `displacement_sd`, the posterior standard deviation of the displacement, from 100
         (or so many) samples of the posterior of v₀ at the given α and noise; "ssd" only.

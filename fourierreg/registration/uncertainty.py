@@ -3,9 +3,9 @@
 By Laplace's method v₀ ~ N(v̂, H⁻¹) with H = L/s² + (ρ/σ²) J*J; the displacement follows by the
 linearised flow. Samples of N(0, H⁻¹) are H⁻¹ b with b ~ N(0, H), which is cheap to draw:
 b = s⁻¹ L^½ ε + (ρ^½/σ) J* ε', both ε white; where H is small enough to form, C⁻ᵀ ε of its factor
-C Cᵀ. The mean square of their displacements is an unbiased estimate of the
-diagonal of the covariance, of the same relative error, (2 samples)^{-1/2} for the deviation,
-at every voxel, however correlated neighbours are.
+C Cᵀ. The mean square of their displacements is an unbiased estimate of the diagonal of the
+covariance, of the same relative error, (2 samples)^{-1/2} for the deviation, at every voxel,
+however correlated neighbours are.
 """
 
 import math

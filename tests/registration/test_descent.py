@@ -122,6 +122,15 @@ def test_iterations_may_go_unrecorded():
     assert solver.history == []
 
 
+def test_the_papers_own_step_descends_too():
+    solver = solver_of(weight=40.0)
+    first = solver.problem(0).evaluate(solver.velocity, solver.metric).total
+    Descent(solver, 0, GradientDescent(share=0.0, max_iterations=200)).register()
+    energies = [record.prior + record.likelihood for record in solver.history]
+    assert np.all(np.diff([first, *energies]) <= 0)
+    assert energies[-1] < 0.9 * first
+
+
 def test_running_out_of_iterations_is_said():
     solver = solver_of()
     Descent(solver, 0, GradientDescent(max_iterations=3)).register()

@@ -1,0 +1,32 @@
+"""Every similarity at its default weight on real pairs: Dice, smallest Jacobian, time.
+
+python benchmarks/similarities.py --data FOLDER --pairs 1000-1001
+"""
+
+import argparse
+
+import brains
+
+import fourierreg
+from fourierreg.image.similarity import SIMILARITIES
+from fourierreg.metrics import mean_dice
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    brains.add_arguments(parser)
+    options = parser.parse_args()
+    for name, (source, labels, spacing), (target, truth, _) in brains.pairs(options):
+        for similarity in SIMILARITIES:
+            result = fourierreg.register(source, target, spacing=spacing, similarity=similarity)
+            moved = fourierreg.warp(labels, result.displacement, spacing, order=0)
+            print(
+                f"{name} {similarity:4s} γ = {result.weight:.3g}: Dice "
+                f"{mean_dice(moved, truth):.3f}, smallest Jacobian "
+                f"{result.jacobian_determinant.min():.2f}, {result.seconds:.0f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
