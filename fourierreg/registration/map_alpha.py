@@ -15,7 +15,7 @@ from fourierreg.registration.solver import Solver
 POSTERIORS = ("marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")
 JACOBIANS = ("auto", "approximate", "exact")
-SEARCH_FACTOR = 300.0  # α is sought between alpha0 / 300 and 300 alpha0
+LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: where α is sought
 ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.03, 0.1  # of ln α
 MAX_ROUNDS = 5
 REFERENCE_ALPHA = 3.0  # at which σ and ρ are estimated first, whatever alpha0
@@ -89,7 +89,7 @@ def map_alpha(
     similarity : {"ssd"}
         α is inferred with the Gaussian likelihood; the others of `register` are no likelihoods.
     alpha0 : float
-        Where the search starts; it ends at 300 times more or less.
+        Where the search starts; it ends at a 300th of it, or 3300 times.
     alpha_prior : (shape, scale), optional
         Gamma prior, as a density of ln α; flat in ln α where None.
     optimizer : {"quasi-newton", "gradient-descent"} or GradientDescent
@@ -215,8 +215,8 @@ def _no_optimum(posterior, alpha, alpha0):
         else ("the images may not constrain it: give alpha_prior, or check that they are aligned")
     )
     return (
-        f"No interior optimum of alpha between {alpha0 / SEARCH_FACTOR:.3g} and "
-        f"{alpha0 * SEARCH_FACTOR:.3g} (the search ended at {alpha:.3g}); {remedy}."
+        f"No interior optimum of alpha between {alpha0 * LOWEST:.3g} and {alpha0 * HIGHEST:.3g} "
+        f"(the search ended at {alpha:.3g}); {remedy}."
     )
 
 
@@ -230,8 +230,8 @@ class _Search:
         self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
         self.visited = {}
         self.limits = {
-            "lower": start - math.log(SEARCH_FACTOR),
-            "upper": start + math.log(SEARCH_FACTOR),
+            "lower": start + math.log(LOWEST),
+            "upper": start + math.log(HIGHEST),
         }
 
     def slope_at(self, level, log_alpha):
