@@ -2,8 +2,9 @@
 
     python benchmarks/convergence.py
 
-Bull-eye pairs as in recovery.py. "algorithm 1" is the joint posterior by the paper's optimiser, the
-other two by quasi-Newton. At most `ROWS` iterations of a run are kept, evenly spread.
+Bull-eye pairs as in recovery.py, whose table gets the rows of the same runs. "algorithm 1" is the
+joint posterior by the paper's optimiser, the other two by quasi-Newton. At most `ROWS` iterations
+of a run are kept, evenly spread.
 """
 
 import argparse
@@ -12,26 +13,20 @@ import numpy as np
 import recovery
 import tables
 
-import fourierreg
-
 TABLE, ROWS = "convergence.csv", 40
-METHODS = {
-    "marginal": {"posterior": "marginal"},
-    "joint": {"posterior": "joint"},
-    "algorithm 1": {"posterior": "joint", "optimizer": "gradient-descent"},
-}
+METHODS = ("marginal", "joint", "algorithm 1")
 
 
 def run(alpha, seed, method):
     """Rows of one run."""
-    pair = recovery.pair(alpha, seed)
-    result = fourierreg.map_alpha(
-        pair.source,
-        pair.target,
-        sigma=recovery.SIGMA,
-        velocity_scale=recovery.SCALE,
-        **METHODS[method],
-    )
+    if method == "algorithm 1":
+        options = {"posterior": "joint", "optimizer": "gradient-descent"}
+        _, result = recovery.estimate(alpha, seed, **options)
+    else:
+        key = {"alpha": alpha, "seed": seed, "posterior": method, "jacobian": "exact"}
+        row, result = recovery.run(**key)
+        if not tables.has(recovery.TABLE, **key):
+            tables.append(recovery.TABLE, row)
     history = result.history
     kept = np.unique(np.linspace(0, len(history) - 1, min(ROWS, len(history))).round().astype(int))
     for i in kept:

@@ -13,7 +13,6 @@ import numpy as np
 import recovery
 import tables
 
-import fourierreg
 from fourierreg.registration.descent import GradientDescent
 
 TABLE = "optimizers.csv"
@@ -27,16 +26,8 @@ OPTIMIZERS = {
 
 def run(alpha, seed, alpha0, optimizer):
     """One row."""
-    pair = recovery.pair(alpha, seed)
-    result = fourierreg.map_alpha(
-        pair.source,
-        pair.target,
-        sigma=recovery.SIGMA,
-        velocity_scale=recovery.SCALE,
-        posterior="joint",
-        alpha0=alpha0,
-        optimizer=OPTIMIZERS[optimizer],
-    )
+    options = {"posterior": "joint", "alpha0": alpha0, "optimizer": OPTIMIZERS[optimizer]}
+    _, result = recovery.estimate(alpha, seed, **options)
     return {
         "alpha": alpha,
         "seed": seed,

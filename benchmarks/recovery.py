@@ -28,21 +28,20 @@ def pair(alpha, seed):
     return simulate_pair(bullseye(), alpha=alpha, sigma=SIGMA, seed=key, velocity_scale=SCALE)
 
 
-def run(alpha, seed, posterior, jacobian):
-    """One row."""
+def estimate(alpha, seed, **keywords):
+    """The pair and what `map_alpha` makes of it."""
     made = pair(alpha, seed)
+    setting = {"sigma": SIGMA, "velocity_scale": SCALE, **keywords}
+    return made, fourierreg.map_alpha(made.source, made.target, **setting)
+
+
+def run(alpha, seed, posterior, jacobian):
+    """One row, and the result it comes from."""
+    made, result = estimate(alpha, seed, posterior=posterior, jacobian=jacobian)
     u = made.displacement
-    result = fourierreg.map_alpha(
-        made.source,
-        made.target,
-        sigma=SIGMA,
-        velocity_scale=SCALE,
-        posterior=posterior,
-        jacobian=jacobian,
-    )
     low, high = result.alpha_interval
     found = not result.status.startswith("No interior")
-    return {
+    row = {
         "alpha": alpha,
         "seed": seed,
         "posterior": posterior,
@@ -57,6 +56,7 @@ def run(alpha, seed, posterior, jacobian):
         "seconds": f"{result.seconds:.1f}",
         "status": result.status,
     }
+    return row, result
 
 
 def summary():
@@ -133,7 +133,7 @@ def main():
                     "jacobian": options.jacobian,
                 }
                 if not tables.has(TABLE, **key):
-                    row = run(**key)
+                    row, _ = run(**key)
                     tables.append(TABLE, row)
                     print(alpha, seed, row["estimate"], row["sd"], row["z"], flush=True)
     summary()

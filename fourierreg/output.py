@@ -82,7 +82,7 @@ def save_nifti(image, path):
         nib.save(image, name)
 
 
-def warp_onto(result, data, geometry, *, inverse=False, order=1):
+def warp_onto(result, data, geometry, *, inverse=False, order=1, reference=None):
     """Resample a volume through a saved registration, interpolating it once.
 
     Parameters
@@ -93,9 +93,12 @@ def warp_onto(result, data, geometry, *, inverse=False, order=1):
     inverse : bool
         Take an image of the target's space to the source's instead.
     order : {0, 1}
+    reference : Geometry, optional
+        Grid to write on, if not the registration's.
     """
-    u = result.inverse_displacement if inverse else result.displacement
-    moved = resample_onto(data, geometry, result.geometry, to_numpy(u), order=order)
+    u = to_numpy(result.inverse_displacement if inverse else result.displacement)
+    grid = result.geometry
+    moved = resample_onto(data, geometry, reference or grid, u, order=order, grid=grid)
     return moved.astype(data.dtype) if order == 0 else moved.astype(np.float32)
 
 

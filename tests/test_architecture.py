@@ -16,10 +16,10 @@ LAYERS = (
     {"spectral"},
     {"geodesic"},
     {"image"},
-    {"registration"},
+    {"registration", "metrics"},
     {"data"},
     {"learning"},
-    {"metrics", "plotting", "output", "cli", "__main__"},
+    {"plotting", "output", "cli", "__main__"},
 )
 STRANGERS = {("image", "geodesic")}  # neighbours in the order that need nothing of each other
 

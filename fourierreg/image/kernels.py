@@ -150,16 +150,21 @@ def nearest(channels, u, hz, hy, hx, out):
 
 @_parallel
 def residual_and_force(source, target, u, hz, hy, hx, residual, force):
-    """r = source(x + u) - target and force = r ∇source(x + u), in one pass."""
-    nz, ny, nx = source.shape
-    one = u.dtype.type(1)
-    qz, qy, qx = one / hz, one / hy, one / hx
+    """r = source(x + u) - target and force = r ∇source(x + u), in one pass.
+
+    `hz, hy, hx` are the target's; the source has a whole number of voxels per voxel of it.
+    """
+    sz, sy, sx = source.shape
+    nz, ny, nx = target.shape
+    fz, fy, fx = sz // nz, sy // ny, sx // nx
+    kind = u.dtype.type
+    qz, qy, qx = kind(fz) / hz, kind(fy) / hy, kind(fx) / hx
     for row in numba.prange(nz * ny):
         z, y = row // ny, row % ny
         for x in range(nx):
-            k0, k1, c = _cell(z, u[0, z, y, x] * qz, nz)
-            j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
-            i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
+            k0, k1, c = _cell(fz * z, u[0, z, y, x] * qz, sz)
+            j0, j1, b = _cell(fy * y, u[1, z, y, x] * qy, sy)
+            i0, i1, a = _cell(fx * x, u[2, z, y, x] * qx, sx)
             if (
                 _is_empty(source, k0, k1, j0, j1, i0, i1) and target[z, y, x] == 0
             ):  # background on background: most of a brain image
@@ -178,16 +183,18 @@ def residual_and_force(source, target, u, hz, hy, hx, residual, force):
 
 @_parallel
 def value_and_slope(source, u, hz, hy, hx, value, slope):
-    """source(x + u) and ∇source(x + u), in one pass."""
-    nz, ny, nx = source.shape
-    one = u.dtype.type(1)
-    qz, qy, qx = one / hz, one / hy, one / hx
+    """source(x + u) and ∇source(x + u), in one pass; grids as in `residual_and_force`."""
+    sz, sy, sx = source.shape
+    nz, ny, nx = value.shape
+    fz, fy, fx = sz // nz, sy // ny, sx // nx
+    kind = u.dtype.type
+    qz, qy, qx = kind(fz) / hz, kind(fy) / hy, kind(fx) / hx
     for row in numba.prange(nz * ny):
         z, y = row // ny, row % ny
         for x in range(nx):
-            k0, k1, c = _cell(z, u[0, z, y, x] * qz, nz)
-            j0, j1, b = _cell(y, u[1, z, y, x] * qy, ny)
-            i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
+            k0, k1, c = _cell(fz * z, u[0, z, y, x] * qz, sz)
+            j0, j1, b = _cell(fy * y, u[1, z, y, x] * qy, sy)
+            i0, i1, a = _cell(fx * x, u[2, z, y, x] * qx, sx)
             f, gz, gy, gx = _value_and_slope(source, k0, k1, c, j0, j1, b, i0, i1, a)
             value[z, y, x] = f
             slope[0, z, y, x] = gz * qz

@@ -77,28 +77,35 @@ def resample(image, u, spacing, kernel):
 def residual_and_force(source, target, u, spacing):
     """r = source(x + u) - target and r ∇source(x + u) (mm⁻¹), in one pass over the voxels.
 
-    The gradient is that of the linear interpolant; at its kinks the mean of both slopes.
+    The gradient is that of the linear interpolant; at its kinks the mean of both slopes. The
+    source may be sampled more finely, a whole number of times along each axis, from the same
+    origin; `spacing` is the target's.
     """
     xp = array_module(source, target, u)
     kind = source.dtype.type
     s, t, v = _volume(source, kind, xp), _volume(target, kind, xp), _vector(u, kind, xp)
-    residual, force = xp.empty(s.shape, dtype=kind), xp.empty((3, *s.shape), dtype=kind)
-    _launch("residual_and_force", [s, t, v], s.shape, _lengths(spacing), [residual, force])
+    residual, force = xp.empty(t.shape, dtype=kind), xp.empty((3, *t.shape), dtype=kind)
+    sizes = (*s.shape, *t.shape)
+    _launch("residual_and_force", [s, t, v], sizes, _lengths(spacing), [residual, force])
     if source.ndim == 2:
         force = force[1:, 0]
-    return residual.reshape(source.shape), force
+    return residual.reshape(target.shape), force
 
 
 def value_and_slope(source, u, spacing):
-    """source(x + u) and ∇source(x + u) (mm⁻¹), that of the linear interpolant, in one pass."""
+    """source(x + u) and ∇source(x + u) (mm⁻¹), that of the linear interpolant, in one pass.
+
+    On the grid of u, of which `spacing` is; the source may be finer, as in `residual_and_force`.
+    """
     xp = array_module(source, u)
     kind = source.dtype.type
     s, v = _volume(source, kind, xp), _vector(u, kind, xp)
-    value, slope = xp.empty(s.shape, dtype=kind), xp.empty((3, *s.shape), dtype=kind)
-    _launch("value_and_slope", [s, v], s.shape, _lengths(spacing), [value, slope])
+    value, slope = xp.empty(v.shape[1:], dtype=kind), xp.empty(v.shape, dtype=kind)
+    sizes = (*s.shape, *value.shape)
+    _launch("value_and_slope", [s, v], sizes, _lengths(spacing), [value, slope])
     if source.ndim == 2:
         slope = slope[1:, 0]
-    return value.reshape(source.shape), slope
+    return value.reshape(u.shape[1:]), slope
 
 
 def jacobian_determinant(u, spacing):

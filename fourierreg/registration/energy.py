@@ -11,7 +11,7 @@ from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
 from fourierreg.image.similarity import Similarity, SumOfSquares
-from fourierreg.image.voxels import jacobian_determinant, resample, value_and_slope
+from fourierreg.image.voxels import jacobian_determinant, value_and_slope
 from fourierreg.registration.hessian import data_curvature
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.transform import analysis, synthesis
@@ -60,9 +60,12 @@ class Problem:
 
     Attributes
     ----------
-    source, target : arrays, shape (N_1, …, N_d)
+    target : array, shape (N_1, …, N_d)
+    source : array
+        Of the same shape, or a whole multiple of it along each axis: sampled more finely, so that
+        linear interpolation does not blur it.
     spacing : tuple of float
-        mm per voxel of this grid, which may be coarser than the grid the band belongs to.
+        mm per voxel of the target, whose grid may be coarser than the one the band belongs to.
     weight : float
         The paper's γ: energy is weight Dist/2, Dist a **sum** over voxels; ρ/σ², in 1/intensity²,
         for the Gaussian likelihood. A coarse grid's weight is multiplied by the number of fine
@@ -89,6 +92,17 @@ class Problem:
 
     coefficient_dtype = np.complex128  # of the unknown
 
+    @property
+    def shape(self):
+        """Voxels along each axis: the grid that everything but the source lives on."""
+        return tuple(self.target.shape)
+
+    @property
+    def at_rest(self):
+        """The source on that grid, not deformed."""
+        pairs = zip(self.source.shape, self.shape, strict=True)
+        return self.source[tuple(slice(None, None, fine // n) for fine, n in pairs)]
+
     def evaluate(self, v, metric):
         """⟨Lv, v⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T) and its gradient (Eq. 3, errata E1, E2, E5).
 
@@ -113,12 +127,12 @@ class Problem:
         """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
         u = self.displacement(geodesic)
         if self.gradient == "jacobi":
-            deformed = resample(self.source, u, self.spacing, "interpolate")
+            deformed, _ = value_and_slope(self.source, u, self.spacing)
             distance, half = self.similarity.value_and_half_slope(
                 deformed, self.target, self.source, self.mask
             )
             force = half * gradient(deformed, self.spacing)
-            push = float(np.prod(self.source.shape)) * analysis(
+            push = float(np.prod(self.shape)) * analysis(
                 force, geodesic.metric.band, array_module(u)
             )
             return distance, sweep(geodesic, end_gradient(push, geodesic.metric))
@@ -127,13 +141,13 @@ class Problem:
 
     def pull_back(self, geodesic, force):
         """Gradient with respect to v₀, in the metric, of a sum over voxels with that force on u."""
-        voxels = float(np.prod(self.source.shape))
+        voxels = float(np.prod(self.shape))
         push = voxels * analysis(force, geodesic.metric.band, array_module(force))
         return pull_back(geodesic, push)
 
     def admissible(self, geodesic):
         """Whether the end point is a diffeomorphism of this grid (`is_diffeomorphism`)."""
-        return is_diffeomorphism(geodesic, self.source.shape)
+        return is_diffeomorphism(geodesic, self.shape)
 
     def curvature(self, geodesic, exact=False):
         """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""
@@ -154,14 +168,12 @@ class Problem:
 
     def displacement(self, geodesic):
         """End displacement of the inverse map on this grid, in mm."""
-        u, shape = geodesic.displacement_coefficients(), self.source.shape
-        kind = self.source.dtype.type
-        return synthesis(u, geodesic.metric.band, shape, kind, array_module(u))
+        u, kind = geodesic.displacement_coefficients(), self.source.dtype.type
+        return synthesis(u, geodesic.metric.band, self.shape, kind, array_module(u))
 
     def deformed(self, geodesic):
         """S∘φ₁⁻¹ on this grid."""
-        u = self.displacement(geodesic)
-        return resample(self.source, u, self.spacing, "interpolate")
+        return value_and_slope(self.source, self.displacement(geodesic), self.spacing)[0]
 
     def source_gradient(self, geodesic):
         """g = (∇S)∘φ₁⁻¹, the slope of the interpolant, zero outside the mask.

@@ -63,7 +63,7 @@ class DataCurvature:
 def data_curvature(problem, geodesic, exact=False):
     """`DataCurvature` of a `Problem` at the end point of a geodesic."""
     metric = geodesic.metric
-    band, shape = metric.band, problem.source.shape
+    band, shape = metric.band, problem.shape
     g = problem.source_gradient(geodesic) if exact else problem.deformed_gradient(geodesic)
     xp, d = array_module(g), band.ndim
     grid = tuple(min(n, 4 * k + 1) for n, k in zip(shape, band.cutoff, strict=True))

@@ -1,4 +1,4 @@
-"""Coarse-to-fine: the same band on images smoothed and sampled more thinly."""
+"""Coarse-to-fine: the same band on images low-passed and sampled more thinly."""
 
 import functools
 import math
@@ -7,23 +7,34 @@ from dataclasses import replace
 import numpy as np
 
 MIN_POINTS = 30  # a grid with a shorter axis is not made
+PASSED = 0.9  # of a coarse grid's frequencies: there its low-pass starts to fade
+OVERSAMPLING = 2  # of the source on coarser grids than the image
 SEARCH_VOXELS = 300_000  # of the finest grid on which α is searched, 64³ for a brain
 
 
 @functools.lru_cache(maxsize=64)
-def _smoothing_matrix(points, coarse_points, dtype, xp):
-    """Real matrix (points, coarse_points): periodic Gaussian of half a coarse voxel, sampled."""
+def _low_pass_matrix(points, coarse_points, samples, dtype, xp):
+    """Real matrix (points, samples): the frequencies a coarse grid can hold, sampled."""
     k = np.arange(-(points // 2), (points + 1) // 2)
-    damping = np.exp(-0.5 * (2 * np.pi * k * 0.5 / coarse_points) ** 2)
-    here = np.exp(-2j * np.pi / points * np.outer(np.arange(points), k)) * damping / points
-    there = np.exp(2j * np.pi / coarse_points * np.outer(k, np.arange(coarse_points)))
+    share = np.abs(k) / (0.5 * coarse_points)  # of the coarse grid's Nyquist frequency
+    fade = 0.5 * (1 + np.cos(np.pi * (share - PASSED) / (1 - PASSED)))
+    response = np.where(share <= PASSED, 1.0, np.where(share < 1, fade, 0.0))
+    here = np.exp(-2j * np.pi / points * np.outer(np.arange(points), k)) * response / points
+    there = np.exp(2j * np.pi / samples * np.outer(k, np.arange(samples)))
     return xp.asarray((here @ there).real.astype(dtype))
 
 
-def coarsen(image, shape, xp):
-    """Smooth an image by half a coarse voxel and sample it on a periodic grid of `shape`."""
+def coarsen(image, shape, xp, oversampling=1):
+    """Low-pass an image for a periodic grid of `shape`, and sample it there, or at `oversampling`
+    times as many points along each axis.
+
+    The filter is flat: white noise stays white, so its strength per voxel of the image, ρ/σ², is
+    the same on every grid. A Gaussian filter would leave noise that is weaker at high frequencies
+    than a white model says, and α too high.
+    """
     for axis, points in enumerate(shape):
-        matrix = _smoothing_matrix(image.shape[axis], points, image.dtype, xp)
+        samples = oversampling * points
+        matrix = _low_pass_matrix(image.shape[axis], points, samples, image.dtype, xp)
         image = xp.moveaxis(xp.matmul(xp.moveaxis(image, axis, -1), matrix), -1, axis)
     return xp.ascontiguousarray(image)
 
@@ -63,8 +74,13 @@ def inside_at(inside, shape, xp):
 
 
 def at_shape(problem, shape, num_steps, xp):
-    """`problem` on a coarser grid."""
-    full = problem.source.shape
+    """`problem` on a coarser grid.
+
+    Its source is sampled `OVERSAMPLING` times as finely: linear interpolation between the voxels
+    of a coarse grid blurs an image that fills its band, and a residual of that kind is taken for
+    noise.
+    """
+    full = problem.shape
     if tuple(shape) == full:
         return problem
     mask = problem.mask
@@ -72,7 +88,7 @@ def at_shape(problem, shape, num_steps, xp):
         mask = inside_at(mask, shape, xp)
     return replace(
         problem,
-        source=coarsen(problem.source, shape, xp),
+        source=coarsen(problem.source, shape, xp, OVERSAMPLING),
         target=coarsen(problem.target, shape, xp),
         spacing=tuple(h * n / m for h, n, m in zip(problem.spacing, full, shape, strict=True)),
         mask=mask,

@@ -75,25 +75,25 @@ class Level(NamedTuple):
     @property
     def shape(self):
         """Voxels along each axis."""
-        return tuple(self.problem.source.shape)
+        return self.problem.shape
 
     def residual(self, evaluation):
         """S∘φ₁⁻¹ - T; S - T where there is no evaluation yet."""
         problem = self.problem
         if evaluation is None:
-            return problem.source - problem.target
+            return problem.at_rest - problem.target
         u = problem.displacement(evaluation.geodesic)
         return residual_and_force(problem.source, problem.target, u, problem.spacing)[0]
 
 
 def _level(problem, inside, shape, xp):
     """`Level` of a shape; coarser grids take fewer time steps."""
-    finest = shape == tuple(problem.source.shape)
+    finest = shape == problem.shape
     num_steps = problem.num_steps if finest else math.ceil(COARSE_STEPS * problem.num_steps)
     return Level(
         at_shape(problem, shape, num_steps, xp),
         inside if finest else inside_at(inside, shape, xp),
-        math.prod(problem.source.shape) / math.prod(shape),
+        math.prod(problem.shape) / math.prod(shape),
     )
 
 
@@ -104,7 +104,7 @@ class Solver:
         xp = array_module(problem.source)
         self.xp, self.metric, self.callback = xp, metric, callback
         inside = noise.foreground(problem.source, problem.target, problem.mask)
-        shapes, self.search_level = level_shapes(problem.source.shape, metric.band.cutoff)
+        shapes, self.search_level = level_shapes(problem.shape, metric.band.cutoff)
         self.levels = [_level(problem, inside, shape, xp) for shape in shapes]
         self.finest = len(shapes) - 1
         self.velocity = xp.zeros(
@@ -273,7 +273,7 @@ class Solver:
         norm = math.sqrt(float(inner(gradient, gradient, self.metric.band, self.xp)))
         record = Record(
             len(self.history),
-            tuple(problem.source.shape),
+            problem.shape,
             self.metric.alpha,
             self.noise.sigma,
             self.noise.decimation,

@@ -134,7 +134,7 @@ class SpatialProblem(Problem):
         metric, kind = geodesic.metric, self.source.dtype.type
         smooth, dt = _smoothing(metric, kind), kind(1.0 / geodesic.num_steps)
         numbers = _numbers(dt, self.spacing, kind)
-        mu = kind(np.prod(self.source.shape)) * _volume(force)
+        mu = kind(np.prod(self.shape)) * _volume(force)
         lam, spare = np.zeros_like(mu), (np.empty_like(mu), np.empty_like(mu))
         for step in reversed(range(geodesic.num_steps)):
             state = (

@@ -55,7 +55,7 @@ def displacement_sd(problem, metric, velocity, *, exact, num_samples=NUM_SAMPLES
         size = min(BATCH, num_samples - done)
         sample = draw(size)
         for moved in tangent(geodesic, sample):  # one field of the image's size at a time
-            u = synthesis(moved, band, problem.source.shape, np.float32, xp)
+            u = synthesis(moved, band, problem.shape, np.float32, xp)
             squares = squares + u * u
         done += size
     return xp.sqrt(squares / num_samples)
@@ -94,7 +94,7 @@ def _iterative_sampler(problem, geodesic, hessian, exact, rng, xp):
 def _random_force(problem, geodesic, exact, size, rng, xp):
     """Draws of N(0, (ρ/σ²) J*J): J* of white noise on the voxels."""
     g = problem.source_gradient(geodesic) if exact else problem.deformed_gradient(geodesic)
-    metric, shape = geodesic.metric, problem.source.shape
+    metric, shape = geodesic.metric, problem.shape
     factor = math.sqrt(problem.weight) * float(np.prod(shape))
     pushes = []
     for _ in range(size):

@@ -101,7 +101,7 @@ def test_residual_and_force(compiled, kind, background):
     expected = [np.empty(SHAPE, dtype), np.empty((3, *SHAPE), dtype)]
     actual = [np.empty_like(a) for a in expected]
     kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
-    call(library, "residual_and_force", [source, target, u], SHAPE, actual)
+    call(library, "residual_and_force", [source, target, u], (*source.shape, *SHAPE), actual)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)
 
@@ -114,7 +114,7 @@ def test_value_and_slope(compiled, kind):
     expected = [np.empty(SHAPE, dtype), np.empty((3, *SHAPE), dtype)]
     actual = [np.empty_like(a) for a in expected]
     kernels.value_and_slope(source, u, *spacing(dtype), *expected)
-    call(library, "value_and_slope", [source, u], SHAPE, actual)
+    call(library, "value_and_slope", [source, u], (*source.shape, *SHAPE), actual)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)
 
@@ -148,6 +148,6 @@ def test_a_flat_volume_stands_for_a_2d_image(compiled):
     expected = [np.empty(shape, dtype), np.empty((3, *shape), dtype)]
     actual = [np.empty_like(a) for a in expected]
     kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
-    call(library, "residual_and_force", [source, target, u], shape, actual)
+    call(library, "residual_and_force", [source, target, u], (*shape, *shape), actual)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)

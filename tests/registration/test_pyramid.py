@@ -26,13 +26,22 @@ def wave(shape, frequencies):
 
 
 @pytest.mark.parametrize(("fine", "coarse"), [((20, 18), (10, 9)), ((21, 18, 20), (11, 9, 13))])
-def test_a_wave_is_damped_and_sampled(fine, coarse, backend, xp):
+def test_a_wave_is_kept_or_lost(fine, coarse, backend, xp):
     frequencies = (2, 1, 3)[: len(fine)]
-    # A Gaussian of half a coarse voxel: exp(-½ (2π k ½ / n)²) per axis.
-    waves = np.pi * np.array(frequencies) / coarse
-    damping = math.exp(-0.5 * float(waves @ waves))
-    actual = coarsen(asarray(wave(fine, frequencies)), coarse, xp)
-    laws.close(actual, damping * wave(coarse, frequencies))
+    for finer in (1, 2):
+        actual = coarsen(asarray(wave(fine, frequencies)), coarse, xp, finer)
+        laws.close(actual, wave(tuple(finer * n for n in coarse), frequencies))
+    # Above its Nyquist frequency nothing is left, and nothing folds back.
+    high = (1, *[0] * (len(fine) - 2), coarse[-1] // 2 + 1)
+    laws.close(coarsen(asarray(wave(fine, high)), coarse, xp) + 1.0, np.ones(coarse))
+
+
+def test_white_noise_stays_white():
+    noise = np.random.default_rng(0).standard_normal((96, 96, 96)).astype(np.float32)
+    coarse = coarsen(noise, (48, 48, 48), np)
+    power = np.abs(np.fft.rfftn(coarse)) ** 2 / coarse.size
+    low, middle = power[1:8, 1:8, 1:8].mean(), power[12:20, 12:20, 12:20].mean()
+    assert abs(low / middle - 1) < 0.2 and abs(8 * middle - 1) < 0.1
 
 
 def test_a_constant_stays(backend, xp):
@@ -52,7 +61,9 @@ def test_a_problem_on_a_coarser_grid(backend, xp):
     metric = Metric.create(**CASES["2d-anisotropic"])
     fine = make(metric, masked=True)
     coarse = at_shape(fine, (12, 11), 2, xp)
-    assert coarse.source.shape == coarse.target.shape == coarse.mask.shape == (12, 11)
+    assert coarse.shape == coarse.target.shape == coarse.mask.shape == (12, 11)
+    assert coarse.source.shape == (24, 22)
+    laws.close(coarse.at_rest, coarsen(fine.source, (12, 11), xp))
     assert coarse.num_steps == 2
     for h, n, fine_h, fine_n in zip(coarse.spacing, (12, 11), fine.spacing, (24, 22), strict=True):
         assert math.isclose(h * n, fine_h * fine_n)

@@ -96,11 +96,16 @@ def test_curvature_is_that_of_the_band(metric):
         curvature, w[0], w[1], lambda a, b: inner(a, b, metric.band, np), rtol=laws.DOUBLE
     )
     # The band's form of the same g, on the voxels themselves as 4K + 1 exceeds their number.
-    twin = problem_of(metric, Problem)
+
+    class Twin(Problem):
+        def deformed_gradient(self, geodesic):
+            return problem.deformed_gradient(full)
+
+    full, twin = geodesic, problem_of(metric, Twin)
     reference = data_curvature(twin, twin.shoot(v, metric))
     moved, expected = curvature(w), reference(w)
-    assert np.linalg.norm(moved - expected) < 0.05 * np.linalg.norm(expected)
-    np.testing.assert_allclose(curvature.diagonal, reference.diagonal, rtol=0.05)
+    assert np.linalg.norm(moved - expected) < 1e-3 * np.linalg.norm(expected)
+    np.testing.assert_allclose(curvature.diagonal, reference.diagonal, rtol=1e-3)
     assert PosteriorHessian(metric, curvature).solve(w).shape == w.shape
 
 
@@ -137,7 +142,7 @@ def test_it_agrees_with_a_band_wide_enough(pair):
 def test_register_on_the_full_grid(pair, tmp_path):
     setting = {"alpha": 6.0, "sigma": 0.05, "velocity_scale": 1.0}
     full = fourierreg.register(pair.source, pair.target, space="full", **setting)
-    band = fourierreg.register(pair.source, pair.target, modes=20, **setting)
+    band = fourierreg.register(pair.source, pair.target, modes=26, **setting)  # of a padded domain
     assert np.sqrt(np.mean((full.displacement - band.displacement) ** 2)) < 0.1
     full.save(tmp_path / "full.npz")
     again = fourierreg.Registration.load(tmp_path / "full.npz")
