@@ -21,6 +21,9 @@ _EXPORTS = {
     "register": "fourierreg.registration.register",
     "map_alpha": "fourierreg.registration.map_alpha",
     "Registration": "fourierreg.registration.result",
+    "prepare_brain": "fourierreg.data.prepare",
+    "simulate_pairs": "fourierreg.data.simulated",
+    "label_pairs": "fourierreg.data.labelling",
 }
 
 __all__ = [*_EXPORTS, "__version__"]

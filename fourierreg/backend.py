@@ -143,6 +143,11 @@ def to_numpy(array):
     return np.asarray(array)
 
 
+def device_count():
+    """GPUs that CuPy sees."""
+    return int(_cupy().cuda.runtime.getDeviceCount())
+
+
 @functools.cache
 def device_kernel(source, name):
     """Compile CUDA C `source` once and return its kernel `name`."""

@@ -1,7 +1,6 @@
 """The folder a run leaves: pictures, warps for ITK, and a `result.json` to repeat it from."""
 
 import errno
-import hashlib
 import json
 import os
 import platform
@@ -42,12 +41,6 @@ def disk_error(folder, error):
     """The line for a disk that filled up or vanished while results were written."""
     why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
     return InputError(f"--output: cannot write to {folder} ({why}); free space and run again")
-
-
-def sha256(path):
-    """Digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def warp_field(displacement, geometry):

@@ -15,6 +15,17 @@ def add_to(commands):
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     parser.add_argument("--inverse", action="store_true", help="from the target to the source")
+    parser.add_argument(
+        "--affine",
+        metavar="FILE",
+        help="IMAGE is a scan as it came, and this is what `prepare` left for it (ITK affine)",
+    )
+    parser.add_argument("--reference", metavar="IMAGE", help="write on the grid of this image")
+    parser.add_argument(
+        "--reference-affine",
+        metavar="FILE",
+        help="that image is a scan as it came, and this is what `prepare` left for it",
+    )
     parser.add_argument("--labels", action="store_true", help="nearest neighbour, dtype kept")
     add_common_options(parser)
     parser.set_defaults(run=run)
@@ -25,7 +36,7 @@ def run(options):
     import numpy as np
 
     from fourierreg import output
-    from fourierreg.data.nifti import InputError, read_image, read_labels
+    from fourierreg.data.nifti import InputError, read_grid, read_image, read_labels
     from fourierreg.image.geometry import Geometry
 
     result = output.load(options.directory)
@@ -37,18 +48,35 @@ def run(options):
     if not target.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"--output: expected a name ending in .nii or .nii.gz; got {target}")
     output.prepare_folder(target.parent)
-    data = np.asanyarray(image.dataobj)
+    if options.reference_affine is not None and options.reference is None:
+        raise InputError("--reference-affine: expected --reference too, the scan it belongs to")
+    written = result.geometry
+    if options.reference is not None:
+        written = read_grid(options.reference, "--reference")
     moved = output.warp_onto(
         result,
-        data,
-        Geometry.of(image),
+        np.asanyarray(image.dataobj),
+        _in_common_space(Geometry.of(image), options.affine, "--affine"),
         inverse=options.inverse,
         order=0 if options.labels else 1,
+        reference=_in_common_space(written, options.reference_affine, "--reference-affine"),
     )
     try:
-        output.save_nifti(output.volume(moved, result.geometry), target)
+        output.save_nifti(output.volume(moved, written), target)
     except OSError as error:
         raise output.disk_error(target.parent, error) from error
     if options.json:
         print(json.dumps({"output": str(target)}))
     return 0
+
+
+def _in_common_space(geometry, path, name):
+    """Where a scan's voxels are in the space of the registration."""
+    if path is None:
+        return geometry
+    from fourierreg.data.nifti import InputError
+    from fourierreg.data.prepare import read_affine
+
+    if not Path(path).is_file():
+        raise InputError(f"{name}: no file {path}; give the NAME_affine.mat of `prepare`")
+    return geometry.seen_through(read_affine(path))

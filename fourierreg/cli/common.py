@@ -73,3 +73,35 @@ class Progress:
 
     def __exit__(self, *error):
         self.bar.close()
+
+
+class Count:
+    """A progress bar over a known number of things, with the time left; appears after two
+    seconds."""
+
+    def __init__(self, doing, unit, options):
+        self.doing, self.unit = doing, unit
+        self.disable = options.quiet or options.json
+        self.bar = None
+
+    def __enter__(self):
+        return self
+
+    def __call__(self, done, total):
+        from tqdm import tqdm
+
+        if self.bar is None:  # what was finished before counts as done, not as work
+            self.bar = tqdm(
+                desc=self.doing,
+                total=total,
+                initial=done - 1,
+                unit=f" {self.unit}",
+                disable=self.disable,
+                leave=False,
+                file=sys.stderr,
+            )
+        self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()

@@ -5,7 +5,7 @@ import signal
 import sys
 
 from fourierreg import __version__
-from fourierreg.cli import apply, demo, pair
+from fourierreg.cli import apply, demo, evaluate, label, pair, pairs, prepare, simulate
 
 EPILOG = """\
 examples:
@@ -70,6 +70,6 @@ def _parser():
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=_Parser
     )
-    for command in (demo, pair, apply):
+    for command in (demo, prepare, pair, apply, pairs, label, simulate, evaluate):
         command.add_to(commands)
     return parser

@@ -90,16 +90,16 @@ def _run_pair(options, function, parameters, doing):
     """Read, compute, write: what `map-alpha` and `register` share."""
     from fourierreg import output
     from fourierreg.backend import set_backend
-    from fourierreg.data.nifti import InputError, read_image, read_labels
+    from fourierreg.data.nifti import read_image, read_labels, sha256
     from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 
     set_backend(options.backend)
     files = {"source": options.source, "target": options.target}
     source, target = (read_image(path, name) for name, path in files.items())
-    labels = _read_label_pair(options, read_labels, InputError)
+    labels = read_label_pair(options)
     parameters |= {
         "modes": options.modes,
-        "sigma": _sigma(options.sigma),
+        "sigma": noise_of(options.sigma),
         "decimation": options.decimation,
         "num_steps": options.num_steps,
         "dynamics": options.dynamics,
@@ -114,9 +114,7 @@ def _run_pair(options, function, parameters, doing):
     with Progress(doing, options) as progress:
         result = function(source, target, mask=mask, callback=progress, **parameters)
     parameters["num_steps"] = result.num_steps
-    inputs = {
-        name: {"path": str(path), "sha256": output.sha256(path)} for name, path in files.items()
-    }
+    inputs = {name: {"path": str(path), "sha256": sha256(path)} for name, path in files.items()}
     for name, image in (("source", source), ("target", target)):
         inputs[name]["divided_by"] = foreground_scale(image.get_fdata())
     report = output.describe(result, inputs, parameters, options.arguments)
@@ -131,39 +129,33 @@ def _run_pair(options, function, parameters, doing):
     return finish(options, rows, report, folder, result)
 
 
-def _read_label_pair(options, read_labels, error):
+def read_label_pair(options):
     """Both label maps, or None; one without the other is refused."""
+    from fourierreg.data.nifti import InputError, read_labels
+
     given = options.source_labels, options.target_labels
     if given == (None, None):
         return None
     if None in given:
-        raise error("--source-labels, --target-labels: expected both or neither")
+        raise InputError("--source-labels, --target-labels: expected both or neither")
     return read_labels(given[0], "--source-labels"), read_labels(given[1], "--target-labels")
 
 
 def _dice(result, source_labels, target_labels):
     """Dice of every label before (headers only) and after."""
-    import numpy as np
+    from fourierreg.data.labelling import overlaps_of
 
-    from fourierreg import output
-    from fourierreg.image.geometry import Geometry, resample_onto
-    from fourierreg.metrics import dice
-
-    data, truth = np.asanyarray(source_labels.dataobj), np.asanyarray(target_labels.dataobj)
-    geometry = Geometry.of(source_labels)
-    if truth.shape != result.geometry.shape:
-        truth = resample_onto(truth, Geometry.of(target_labels), result.geometry, order=0)
-    before = dice(resample_onto(data, geometry, result.geometry, order=0), truth)
-    after = dice(output.warp_onto(result, data, geometry, order=0), truth)
+    found = overlaps_of(result, source_labels, target_labels)
+    before, after = found.pop("mean")
     return {
-        "mean_before": sum(before.values()) / len(before),
-        "mean_after": sum(after.values()) / len(after),
-        "before": before,
-        "after": after,
+        "mean_before": before,
+        "mean_after": after,
+        "before": {name: values[0] for name, values in found.items()},
+        "after": {name: values[1] for name, values in found.items()},
     }
 
 
-def _sigma(text):
+def noise_of(text):
     """The value of --sigma: a number or "estimate"; None where not given."""
     if text is None:
         return None

@@ -1,15 +1,24 @@
 """Read NIfTI files, refusing with one line what is not a 3D image."""
 
 import gzip
+import hashlib
 import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from fourierreg.image.geometry import Geometry
+
 
 class InputError(ValueError):
     """A file that cannot be used: one line that says which, why and what to do."""
+
+
+def sha256(path):
+    """Digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_image(path, name):
@@ -41,6 +50,12 @@ def read_image(path, name):
             "large constant regions); give the intensity image, and labels by --source-labels"
         )
     return nib.Nifti1Image(data, image.affine)
+
+
+def read_grid(path, name):
+    """`Geometry` of a 3D image, whatever it shows."""
+    image, data = _read(path, name)
+    return Geometry(data.shape, tuple(map(tuple, np.asarray(image.affine, float))))
 
 
 def read_labels(path, name):

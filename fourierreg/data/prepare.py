@@ -18,6 +18,7 @@ PERCENTILES = (0.5, 99.5)  # of the brain: what becomes 0 and 1
 FAINTEST = 1e-3  # of a voxel of the brain, so that 0 is background alone
 BRAIN_LITRES = (0.6, 2.6)
 N4_SPACING = 4.0  # mm, of the grid the bias field is estimated on
+AFFINE_SPACINGS = (8.0, 4.0, 2.0)  # mm, of the grids of the affine, coarse to fine
 SAMPLES = 0.2  # of the voxels, for the metric of the affine
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS to LPS
 
@@ -231,10 +232,11 @@ def _optimised(sitk, fixed, moving, start):
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(SAMPLES, 1)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsGradientDescentLineSearch(1.0, 100, 1e-5, 10)
+    method.SetOptimizerAsGradientDescentLineSearch(1.0, 300, 1e-6, 10)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2])
-    method.SetSmoothingSigmasPerLevel([4.0, 2.0])
+    finest = min(fixed.GetSpacing())
+    method.SetShrinkFactorsPerLevel([max(1, round(h / finest)) for h in AFFINE_SPACINGS])
+    method.SetSmoothingSigmasPerLevel([h / 2 for h in AFFINE_SPACINGS])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(start, inPlace=False)
     found = method.Execute(fixed, moving)

@@ -1,0 +1,129 @@
+"""Where many pairs are worked on: Dask workers, on this machine or behind a scheduler's address."""
+
+import contextlib
+import importlib
+import logging
+import os
+
+from fourierreg import checks
+from fourierreg.data.nifti import InputError
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+CONNECT_SECONDS = 20
+
+
+def required(name, extra):
+    """A module of an extra, or a line that says what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {name}, which is not installed: pip install 'fourierreg[{extra}]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def pool(workers, scheduler, backend, num_jobs):
+    """A function that runs jobs on workers: (function, argument tuples) -> (index, result), as they
+    finish; an exception (a worker that died again and again) takes the place of a result.
+
+    Parameters
+    ----------
+    workers : int or None
+        Processes on this machine; one per core by default (one per GPU with "cupy"), never more
+        than there are jobs.
+    scheduler : str or None
+        Address of a running Dask scheduler, instead.
+    backend : {"numpy", "cupy"}
+    num_jobs : int
+    """
+    checks.choice("backend", backend, ("numpy", "cupy"))
+    if workers is not None:
+        checks.count("workers", workers)
+        if scheduler is not None:
+            raise InputError("--workers, --scheduler: the scheduler has its own; give one of them")
+    if num_jobs == 0:
+        yield lambda function, jobs: iter(())
+        return
+    distributed = required("distributed", "label")
+    if scheduler is not None:
+        client = _connect(distributed, scheduler)
+        with client:
+            yield _runner(distributed, client)
+        return
+    with (
+        _local_cluster(distributed, workers, backend, num_jobs) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield _runner(distributed, client)
+
+
+def _connect(distributed, address):
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"--scheduler: no Dask scheduler answers at {address}; start one (dask scheduler), or "
+            "leave it out to work on this machine"
+        ) from error
+    if not client.scheduler_info()["workers"]:
+        client.close()
+        raise InputError(
+            f"--scheduler: the scheduler at {address} has no workers; start some (dask worker "
+            f"{address})"
+        )
+    return client
+
+
+def _local_cluster(distributed, workers, backend, num_jobs):
+    """Processes that share the cores of this machine, or one per GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = _devices() if backend == "cupy" else None
+    count = min(workers or (cores if devices is None else len(devices)), num_jobs)
+    threads = max(1, cores // count)
+    common = {name: str(threads) for name in THREADS}
+    specification = {}
+    for index in range(count):
+        environment = dict(common)
+        if devices is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = str(devices[index % len(devices)])
+        options = {"nthreads": 1, "env": environment, "silence_logs": logging.ERROR}
+        specification[index] = {"cls": distributed.Nanny, "options": options}
+    return distributed.SpecCluster(
+        workers=specification,
+        scheduler={
+            "cls": distributed.Scheduler,
+            "options": {"dashboard_address": None, "host": "127.0.0.1", "port": 0},
+        },
+        silence_logs=logging.ERROR,
+    )
+
+
+def _devices():
+    """GPUs this process may use, by number."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible:
+        return visible.split(",")
+    from fourierreg.backend import device_count
+
+    return list(range(device_count()))
+
+
+def _runner(distributed, client):
+    def run(function, jobs):
+        futures = {
+            client.submit(function, *job, pure=False, key=f"pair-{index}-{os.getpid()}"): index
+            for index, job in enumerate(jobs)
+        }
+        try:
+            for future in distributed.as_completed(futures, loop=client.loop):
+                index = futures[future]
+                try:
+                    yield index, future.result()
+                except Exception as error:  # also one of Dask's own: a worker that keeps dying
+                    yield index, error
+                future.release()
+        finally:
+            client.cancel(list(futures))
+
+    return run
