@@ -4,9 +4,9 @@
 
 Bull-eye pair of recovery.py at α = 3; one velocity, drawn in the widest band at half the prior's
 standard deviation and cut down to each band. `sweep`: both from one smooth force at the end point.
-`energy`: gradients of the whole image term, which differ too by the slope of the image
-(central differences of the deformed image against the interpolant's own). In % of the exact one,
-in the metric.
+`energy`: gradients of the whole image term, which differ too by the slope of the image (central
+differences of the deformed image against the interpolant's own), less so on the softer bull-eye of
+`soft energy` (edges of 4 voxels, not 1.5). In % of the exact one, in the metric.
 """
 
 import numpy as np
@@ -14,6 +14,8 @@ import recovery
 import tables
 
 import fourierreg
+from fourierreg.data.bullseye import bullseye
+from fourierreg.data.simulate import simulate_pair
 from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import pull_back, shoot
 from fourierreg.registration.energy import Problem
@@ -42,49 +44,50 @@ def smooth_force(geodesic):
     return analysis(force, band, np), analysis(carried, band, np)
 
 
+def energy_difference(images, metric, v, flow):
+    """Of the gradients of the image term, %."""
+    prior = metric.lower(v) / metric.velocity_scale**2
+    exact, fields = (
+        metric.raise_(
+            Problem(*images, (1.0, 1.0), 1.0 / recovery.SIGMA**2, gradient=kind, **flow)
+            .evaluate(v, metric)
+            .gradient
+            - prior
+        )
+        for kind in ("exact", "jacobi")
+    )
+    return difference(fields, exact, metric)
+
+
+def images_of(edge):
+    """Source and target of a bull-eye, float64."""
+    made = simulate_pair(
+        bullseye(edge=edge), alpha=3.0, sigma=recovery.SIGMA, seed=[0, 300], velocity_scale=1.0
+    )
+    return made.source.astype(np.float64), made.target.astype(np.float64)
+
+
 def main():
-    pair = recovery.pair(3.0, 0)
-    images = (image.astype(np.float64) for image in (pair.source, pair.target))
-    source, target = images
+    sharp, soft = images_of(1.5), images_of(4.0)
     wide = fourierreg.Metric.create(SHAPE, alpha=3.0, modes=max(MODES), velocity_scale=1.0)
     values = synthesis(0.5 * fourierreg.sample_velocity(wide, 1), wide.band, SHAPE, np.float64, np)
+    rows = []
     for modes in MODES:
         metric = fourierreg.Metric.create(SHAPE, alpha=3.0, modes=modes, velocity_scale=1.0)
         v = analysis(values, metric.band, np)
-        prior = metric.lower(v) / metric.velocity_scale**2
         for integrator, steps in [("euler", STEPS), ("rk4", (10,))]:
             for num_steps in steps:
-                geodesic = shoot(v, metric, num_steps=num_steps, integrator=integrator)
+                flow = {"integrator": integrator, "num_steps": num_steps}
+                geodesic = shoot(v, metric, **flow)
                 plain, carried = smooth_force(geodesic)
                 exact = pull_back(geodesic, plain)
                 own = difference(sweep(geodesic, end_gradient(carried, metric)), exact, metric)
-                gradients = [
-                    metric.raise_(
-                        Problem(
-                            source,
-                            target,
-                            (1.0, 1.0),
-                            1.0 / recovery.SIGMA**2,
-                            num_steps=num_steps,
-                            integrator=integrator,
-                            gradient=kind,
-                        )
-                        .evaluate(v, metric)
-                        .gradient
-                        - prior
-                    )
-                    for kind in ("exact", "jacobi")
-                ]
-                row = {
-                    "modes": modes,
-                    "integrator": integrator,
-                    "num_steps": num_steps,
-                    "sweep_percent": f"{own:.3f}",
-                    "energy_percent": f"{difference(gradients[1], gradients[0], metric):.3f}",
-                }
+                row = {"modes": modes, **flow, "sweep_percent": f"{own:.3f}"}
+                for name, images in (("energy_percent", sharp), ("soft_energy_percent", soft)):
+                    row[name] = f"{energy_difference(images, metric, v, flow):.3f}"
                 print(*row.values())
-                if not tables.has(TABLE, **row):
-                    tables.append(TABLE, row)
+                rows.append(row)
+    tables.replace(TABLE, rows)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def _status(key):
 def warm_up(space):
     """Compile everything."""
     small = np.random.default_rng(0).random((10, 10, 10)).astype(np.float32)
-    fourierreg.map_alpha(small, small[::-1].copy(), modes=6, space=space, pad=False)
+    setting = {"modes": 6, "space": space, "pad": False, "max_iterations": 2}
+    fourierreg.register(small, small[::-1].copy(), alpha=ALPHA, sigma=SIGMA, **setting)
 
 
 def solver_of(source, target, spacing, space):

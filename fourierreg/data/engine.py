@@ -77,11 +77,9 @@ def _connect(distributed, address):
 
 def _local_cluster(distributed, workers, backend, num_jobs):
     """Processes that share the cores of this machine, or one per GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = _devices() if backend == "cupy" else None
-    count = min(workers or (cores if devices is None else len(devices)), num_jobs)
-    threads = max(1, cores // count)
-    common = {name: str(threads) for name in THREADS}
+    count = min(workers or (cores() if devices is None else len(devices)), num_jobs)
+    common = {name: str(threads_of(count)) for name in THREADS}
     specification = {}
     for index in range(count):
         environment = dict(common)
@@ -97,6 +95,18 @@ def _local_cluster(distributed, workers, backend, num_jobs):
         },
         silence_logs=logging.ERROR,
     )
+
+
+def cores():
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_of(workers):
+    """Threads of each worker on this machine, so that they do not fight for its cores."""
+    return max(1, cores() // workers)
 
 
 def _devices():

@@ -78,7 +78,7 @@ def label_pairs(
     retry_failed : bool
         Do failed pairs again; finished ones are never done again.
     save_registrations : bool
-        Keep every registration as well (about 100 MB per pair at 128³).
+        Keep every registration as well (tens of MB per pair at 128³).
     callback : callable, optional
         Called with (pairs done, all pairs, the new row).
     settings
@@ -137,17 +137,20 @@ def label_pairs(
 
 
 def checked_settings(settings):
-    """Keywords of `map_alpha` that a whole table may share, or a line on the one that is none."""
-    known = set(inspect.signature(map_alpha).parameters) - NOT_SETTINGS
+    """Keywords of `map_alpha` that a whole table may share, those that are not its defaults; a line
+    on one that is none."""
+    parameters = inspect.signature(map_alpha).parameters
+    known = set(parameters) - NOT_SETTINGS
     for name in settings:
         if name not in known:
             raise InputError(
                 f"{name}: no setting of label_pairs; expected one of {', '.join(sorted(known))}"
             )
     try:
-        return json.loads(json.dumps(settings))
+        plain = json.loads(json.dumps(settings))
     except TypeError as error:
         raise InputError(f"settings: expected numbers, words and lists ({error})") from error
+    return {name: value for name, value in plain.items() if value != parameters[name].default}
 
 
 def label_pair(pair, task, digests, keep_at):

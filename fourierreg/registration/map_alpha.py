@@ -366,5 +366,4 @@ class _Search:
             if abs(step) <= COARSE_ALPHA_TOLERANCE:
                 break
         solver.move_to(log_alpha, finest)
-        sd = math.hypot(curvature**-0.5, slope.noise / curvature)
-        return Root(log_alpha, sd, True, root.skew)
+        return Root(log_alpha, curvature**-0.5, True, root.skew, slope.noise / curvature)

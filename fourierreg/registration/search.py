@@ -22,30 +22,34 @@ MAX_SKEW = 3.0
 class Root(NamedTuple):
     """ln α, its standard deviation, whether an interior optimum was found, and the skewness there.
 
-    sd = (d²F/d(ln α)²)^{-1/2}; `skew` = d ln(d²F)/d ln α.
+    sd = (d²F/d(ln α)²)^{-1/2}; `skew` = d ln(d²F)/d ln α; `error` is the standard error of ln α
+    that stochastic traces leave.
     """
 
     log_alpha: float
     sd: float
     found: bool
     skew: float = 0.0
+    error: float = 0.0
 
     def interval(self, z=1.96):
         """ln α on both sides where F has risen by z²/2, with d²F growing exponentially.
 
         F rises by (e^{gx} - 1 - gx) / (g sd)² at a distance x, g the skewness: a quadratic and a
-        little more. 95 % of the posterior for z = 1.96.
+        little more. 95 % of the posterior for z = 1.96. The error of the traces is added in
+        squares.
         """
         if not math.isfinite(self.sd):
             return math.nan, math.nan
-        g = self.skew * self.sd  # per standard deviation
+        sd = math.hypot(self.sd, self.error)
+        g = self.skew * sd  # per standard deviation
 
         def excess(x):
             rise = 0.5 * x**2 if abs(g * x) < 1e-4 else (math.expm1(g * x) - g * x) / g**2
             return rise - 0.5 * z**2
 
         low, high = (brentq(excess, 0.0, side * 20 * z) for side in (-1, 1))
-        return self.log_alpha + self.sd * low, self.log_alpha + self.sd * high
+        return self.log_alpha + sd * low, self.log_alpha + sd * high
 
 
 def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12):
@@ -57,7 +61,7 @@ def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12):
     Parameters
     ----------
     slope_at : callable
-        ln α -> object with `value` and `frozen_curvature`.
+        ln α -> object with `value`, its standard error `noise`, and `frozen_curvature`.
     start, lower, upper : float
         ln α to start from, and the limits of the search.
     tolerance : float
@@ -73,8 +77,10 @@ def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12):
         curvature = _curvature(points, root)
         close = abs(step) <= tolerance or _on_a_line(points, root, slope.frozen_curvature)
         if close and curvature is not None:
-            sd = 1 / math.sqrt(curvature) if curvature > 0 else math.nan
-            return Root(root, sd, True, _skew(points, root))
+            if curvature <= 0:
+                return Root(root, math.nan, True, _skew(points, root))
+            error = slope.noise / curvature
+            return Root(root, curvature**-0.5, True, _skew(points, root), error)
         if curvature is None and abs(step) < SPREAD:
             # Far enough for a curvature; upwards where it is near, because fits from a rougher
             # velocity settle sooner than those that must find new detail.

@@ -13,14 +13,16 @@ LIMITS = {"lower": math.log(1e-2), "upper": math.log(1e3), "tolerance": 0.01}
 class Function:
     """A slope, its derivative at frozen v (a share of the true one), and where it was asked."""
 
-    def __init__(self, value, derivative, frozen=1.6):
-        self.value, self.derivative, self.frozen = value, derivative, frozen
+    def __init__(self, value, derivative, frozen=1.6, noise=0.0):
+        self.value, self.derivative, self.frozen, self.noise = value, derivative, frozen, noise
         self.calls = []
 
     def __call__(self, x):
         self.calls.append(x)
         return SimpleNamespace(
-            value=self.value(x), frozen_curvature=self.frozen * self.derivative(x)
+            value=self.value(x),
+            noise=self.noise,
+            frozen_curvature=self.frozen * self.derivative(x),
         )
 
 
@@ -54,6 +56,14 @@ def test_convex(start):
     # The frozen curvature grows as the true one does, which takes the difference to the root.
     assert math.isclose(found.sd, 1 / math.sqrt(50 * math.exp(root)), rel_tol=0.02)
     assert math.isclose(found.skew, 1.0, rel_tol=1e-6)
+
+
+def test_the_error_of_the_traces_widens_the_interval():
+    slope = Function(lambda x: 80.0 * (x - 1.1), lambda x: 80.0, noise=16.0)
+    found = find_root(slope, 0.5, **LIMITS)
+    assert math.isclose(found.sd, 80**-0.5) and math.isclose(found.error, 0.2)
+    low, high = found.interval()
+    assert math.isclose(high - low, 2 * 1.96 * math.hypot(80**-0.5, 0.2), rel_tol=1e-3)
 
 
 def test_interval_is_where_f_has_risen():
