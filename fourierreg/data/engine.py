@@ -10,6 +10,7 @@ from fourierreg.data.nifti import InputError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 CONNECT_SECONDS = 20
+HERE = {"host": "127.0.0.1"}  # what runs on this machine listens to nothing else
 
 
 def required(name, extra):
@@ -85,13 +86,13 @@ def _local_cluster(distributed, workers, backend, num_jobs):
         environment = dict(common)
         if devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = str(devices[index % len(devices)])
-        options = {"nthreads": 1, "env": environment, "silence_logs": logging.ERROR}
+        options = {"nthreads": 1, "env": environment, "silence_logs": logging.ERROR, **HERE}
         specification[index] = {"cls": distributed.Nanny, "options": options}
     return distributed.SpecCluster(
         workers=specification,
         scheduler={
             "cls": distributed.Scheduler,
-            "options": {"dashboard_address": None, "host": "127.0.0.1", "port": 0},
+            "options": {"port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0", **HERE},
         },
         silence_logs=logging.ERROR,
     )

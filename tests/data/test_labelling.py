@@ -177,6 +177,17 @@ def test_a_missing_image_is_a_row_too(tmp_path):
     assert row["state"] == "failed" and "no file" in row["status"]
 
 
+def test_two_runs_on_one_machine(tmp_path):
+    """Into folders of their own, at the same time: neither takes the other's ports."""
+    make_pairs(tmp_path, 1, labels=False)
+    other = [sys.executable, "-m", "fourierreg", *command(tmp_path), "-o", str(tmp_path / "other")]
+    process = subprocess.Popen(other)
+    assert main(command(tmp_path)) == 0
+    assert process.wait(timeout=120) == 0
+    first, second = (read_table(tmp_path / name) for name in ("out", "other"))
+    assert timeless(first) == timeless(second)
+
+
 def test_two_runs_in_one_folder(tmp_path):
     task = {"settings": {}}
     with LabelFolder(tmp_path / "out", task):
