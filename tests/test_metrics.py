@@ -40,7 +40,7 @@ def test_inverse_consistency_of_a_shift_and_of_a_wave(backend):
     found = inverse_consistency(asarray(shift), asarray(-shift), spacing)
     assert found["max"] < 1e-5
     wave = np.zeros((2, 20, 20), np.float32)
-    wave[0] = np.sin(2 * np.pi * np.arange(20) / 20)
+    wave[0] = np.sin(2 * np.pi * np.arange(20) / 20)[:, None]  # along its own axis
     u = asarray(wave)
     good = inverse_consistency(u, invert(u, spacing, tolerance=1e-5), spacing)
     bad = inverse_consistency(u, -u, spacing)
