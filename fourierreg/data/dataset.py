@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fourierreg import __version__, checks
+from fourierreg import checks
 from fourierreg.atomic import replacing
 from fourierreg.data.bullseye import bullseye, random_ellipses
+from fourierreg.data.header import FORMAT, claim
 from fourierreg.data.simulate import simulate_pair
 
-FORMAT = 1
 HEADER, MANIFEST = "dataset.json", "manifest.csv"
 
 
@@ -123,7 +123,8 @@ def make_bullseye_dataset(
         "modes": checks.count("modes", modes, minimum=3),
         "velocity_scale": checks.positive("velocity_scale", float(velocity_scale)),
     }
-    _claim(folder, parameters)
+    (folder / "pairs").mkdir(parents=True, exist_ok=True)
+    claim(folder / HEADER, parameters, "folder")
     rows = []
     for index in range(num_pairs):
         rows.append(_make_pair(folder, index, parameters))
@@ -134,24 +135,6 @@ def make_bullseye_dataset(
         writer.writeheader()
         writer.writerows(rows)
     return PairDataset(folder)
-
-
-def _claim(folder, parameters):
-    """Write the header, or see that the one there says the same."""
-    header = {"format": FORMAT, "fourierreg": __version__, "parameters": parameters}
-    path = folder / HEADER
-    if path.exists():
-        found = json.loads(path.read_text())["parameters"]
-        changed = sorted(key for key in parameters if found.get(key) != parameters[key])
-        if changed:
-            raise ValueError(
-                f"folder: {folder} holds a data set with other values of {', '.join(changed)}; "
-                "give another folder"
-            )
-        return
-    (folder / "pairs").mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        json.dump(header, file, indent=2)
 
 
 def _checked_alphas(alphas):

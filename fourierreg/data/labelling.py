@@ -23,10 +23,10 @@ from fourierreg.data.label_folder import (
     identity_of,
     key_of,
 )
-from fourierreg.data.nifti import InputError, read_image, read_labels
+from fourierreg.data.nifti import InputError, read_image, read_labels, resized
 from fourierreg.data.pairs import Pair, check_pairs, read_pairs
 from fourierreg.data.structures import structures_of
-from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
+from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.metrics import (
     dice,
     inverse_consistency,
@@ -270,14 +270,3 @@ def overlaps_of(result, source, target, structures=None):
     known = [values for values in found.values() if not any(map(math.isnan, values))]
     mean = np.mean(known, axis=0) if known else (math.nan, math.nan)
     return {"mean": [float(x) for x in mean], **found}
-
-
-def resized(image, size):
-    """An image resampled so that its longest axis has `size` voxels, its field of view kept."""
-    if size is None or max(image.shape) == size:
-        return image
-    geometry = Geometry.of(image)
-    grid = geometry.resized(size)
-    data = smoothed_for(np.asarray(image.dataobj, dtype=np.float32), geometry, grid.spacing)
-    moved = resample_onto(data, geometry, grid).astype(np.float32)
-    return type(image)(moved, grid.matrix)

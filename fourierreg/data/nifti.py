@@ -1,4 +1,4 @@
-"""Read NIfTI files, refusing with one line what is not a 3D image."""
+"""NIfTI files: read, refusing with one line what is not a 3D image, and brought to a size."""
 
 import gzip
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fourierreg.image.geometry import Geometry
+from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
 
 
 class InputError(ValueError):
@@ -72,6 +72,17 @@ def read_labels(path, name):
     if data.dtype.kind == "f":
         data = data.astype(np.int32)
     return nib.Nifti1Image(data, image.affine, dtype=data.dtype)
+
+
+def resized(image, size):
+    """An image resampled so that its longest axis has `size` voxels, its field of view kept."""
+    if size is None or max(image.shape) == size:
+        return image
+    geometry = Geometry.of(image)
+    grid = geometry.resized(size)
+    data = smoothed_for(np.asarray(image.dataobj, dtype=np.float32), geometry, grid.spacing)
+    moved = resample_onto(data, geometry, grid).astype(np.float32)
+    return type(image)(moved, grid.matrix)
 
 
 def _read(path, name):

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 
 from fourierreg import checks
+from fourierreg.data.template import FIELD_OF_VIEW, cube_around, icbm2009c
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
 
-FIELD_OF_VIEW = 204.8  # mm, of the default cube
 MARGIN = 4.0  # mm of background wanted on every side of the cube
 PERCENTILES = (0.5, 99.5)  # of the brain: what becomes 0 and 1
 FAINTEST = 1e-3  # of a voxel of the brain, so that 0 is background alone
@@ -94,8 +94,6 @@ def prepare_brain(
     checks.count("size", size, minimum=16)
     spacing = FIELD_OF_VIEW / size if spacing is None else checks.positive("spacing", spacing)
     if template is None:
-        from fourierreg.data.template import icbm2009c
-
         template = icbm2009c().image
     geometry = Geometry.of(scan)
     data = np.maximum(np.asarray(scan.dataobj, dtype=np.float32), 0)
@@ -184,16 +182,6 @@ def margin_faults(brain, cube):
         f"the brain comes within {nearest:.1f} mm of the cube's face (wanted {MARGIN:g}): raise "
         "size or spacing, and look at the alignment"
     ]
-
-
-def cube_around(template, size, spacing):
-    """The grid of `size`³ voxels, RAS axes, centred on a template's brain."""
-    occupied = np.argwhere(np.asarray(template.dataobj) > 0)
-    corners = np.stack([occupied.min(axis=0), occupied.max(axis=0)]).mean(axis=0)
-    centre = template.affine[:3, :3] @ corners + template.affine[:3, 3]
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = centre - spacing * (size - 1) / 2
-    return Geometry((size,) * 3, tuple(map(tuple, affine)))
 
 
 def without_bias_field(data, inside, geometry):

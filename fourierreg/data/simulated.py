@@ -13,17 +13,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fourierreg import __version__, checks
+from fourierreg import checks
 from fourierreg.atomic import replacing, temporary_path
 from fourierreg.data import engine
-from fourierreg.data.labelling import resized
-from fourierreg.data.nifti import InputError, read_image, read_labels, sha256
+from fourierreg.data.header import claim
+from fourierreg.data.nifti import InputError, read_image, read_labels, resized, sha256
 from fourierreg.data.pairs import Pair, check_pairs
 from fourierreg.data.simulate import simulate_carried_pair
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 from fourierreg.spectral.metric import Metric
 
-FORMAT = 1
 HEADER, MANIFEST, PAIRS = "simulate.json", "pairs.csv", "pairs"
 FAINTEST = 1e-3  # of the scale: resampling leaves less than this around a brain
 
@@ -101,7 +100,8 @@ def simulate_pairs(
         "velocity_scale": velocity_scale,
         "images": [[scan.subject, sha256(scan.image)] for scan in scans],
     }
-    _claim(out, parameters)
+    (out / PAIRS).mkdir(parents=True, exist_ok=True)
+    claim(out / HEADER, parameters, "--output")
     rows, jobs = {}, []
     for index in range(num_pairs):
         path = out / PAIRS / f"{index:06d}.json"
@@ -125,24 +125,6 @@ def simulate_pairs(
         writer.writeheader()
         writer.writerows(table)
     return table
-
-
-def _claim(folder, parameters):
-    """Write the header, or see that the one there says the same."""
-    header = {"format": FORMAT, "fourierreg": __version__, "parameters": parameters}
-    path = folder / HEADER
-    if path.exists():
-        found = json.loads(path.read_text())["parameters"]
-        changed = sorted(key for key in parameters if found.get(key) != parameters[key])
-        if changed:
-            raise InputError(
-                f"--output: {folder} holds pairs made with other values of {', '.join(changed)}; "
-                "give another folder"
-            )
-        return
-    (folder / PAIRS).mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        json.dump(header, file, indent=1)
 
 
 def make_pair(scan, folder, index, parameters):

@@ -49,6 +49,16 @@ def icbm2009c():
     )
 
 
+def cube_around(template, size, spacing):
+    """The grid of `size`³ voxels, RAS axes, centred on a template's brain."""
+    occupied = np.argwhere(np.asarray(template.dataobj) > 0)
+    corners = np.stack([occupied.min(axis=0), occupied.max(axis=0)]).mean(axis=0)
+    centre = template.affine[:3, :3] @ corners + template.affine[:3, 3]
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = centre - spacing * (size - 1) / 2
+    return Geometry((size,) * 3, tuple(map(tuple, affine)))
+
+
 def template_brain(size=128):
     """ICBM 2009a T1 brain of the `nilearn` package on a centred cube of `size`³ voxels.
 
@@ -75,14 +85,8 @@ def template_brain(size=128):
             "pip install 'fourierreg[brain]'"
         ) from error
     data = np.asarray(template.dataobj, dtype=np.float32)
-    spacing = FIELD_OF_VIEW / size
-    occupied = np.argwhere(data > 0)
-    centre_voxel = (occupied.min(axis=0) + occupied.max(axis=0)) / 2
-    centre = template.affine[:3, :3] @ centre_voxel + template.affine[:3, 3]
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = centre - spacing * (size - 1) / 2
-    cube = Geometry((size,) * 3, tuple(map(tuple, affine)))
+    cube = cube_around(template, size, FIELD_OF_VIEW / size)
     image = resample_onto(data, Geometry.of(template), cube).astype(np.float32)
     image /= np.float32(foreground_scale(image))
     image[image < DUST] = 0
-    return image, affine
+    return image, cube.matrix
