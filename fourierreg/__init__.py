@@ -24,6 +24,11 @@ _EXPORTS = {
     "prepare_brain": "fourierreg.data.prepare",
     "simulate_pairs": "fourierreg.data.simulated",
     "label_pairs": "fourierreg.data.labelling",
+    "build_network": "fourierreg.learning.network",
+    "train": "fourierreg.learning.training",
+    "load_model": "fourierreg.learning.pretrained",
+    "predict_alpha": "fourierreg.learning.prediction",
+    "predict_pairs": "fourierreg.learning.prediction",
 }
 
 __all__ = [*_EXPORTS, "__version__"]

@@ -138,6 +138,20 @@ def _figure(path, result, source, target):
         figure.savefig(name, dpi=110)
 
 
+def training_figure(log, path):
+    """The curve of a training, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return
+    from fourierreg.plotting import training_curve
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    training_curve(figure.subplots(), log)
+    with temporary_path(path) as name:
+        figure.savefig(name, dpi=110)
+
+
 def load(folder):
     """The `Registration` a run left in a folder."""
     path = Path(folder) / VELOCITY

@@ -4,10 +4,11 @@ import json
 import sys
 
 
-def add_common_options(parser):
+def add_common_options(parser, backend=True):
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     parser.add_argument("--json", action="store_true", help="print result.json instead of a table")
-    parser.add_argument("--backend", default="numpy", help="numpy (default) or cupy")
+    if backend:
+        parser.add_argument("--backend", default="numpy", help="numpy (default) or cupy")
 
 
 def alpha_rows(result):

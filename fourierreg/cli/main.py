@@ -5,7 +5,18 @@ import signal
 import sys
 
 from fourierreg import __version__
-from fourierreg.cli import apply, demo, evaluate, label, pair, pairs, prepare, simulate
+from fourierreg.cli import (
+    apply,
+    demo,
+    evaluate,
+    label,
+    pair,
+    pairs,
+    predict,
+    prepare,
+    simulate,
+    train,
+)
 
 EPILOG = """\
 examples:
@@ -70,6 +81,17 @@ def _parser():
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=_Parser
     )
-    for command in (demo, prepare, pair, apply, pairs, label, simulate, evaluate):
+    for command in (
+        demo,
+        prepare,
+        pair,
+        predict,
+        apply,
+        pairs,
+        label,
+        simulate,
+        train,
+        evaluate,
+    ):
         command.add_to(commands)
     return parser

@@ -90,8 +90,7 @@ def _run_pair(options, function, parameters, doing):
     """Read, compute, write: what `map-alpha` and `register` share."""
     from fourierreg import output
     from fourierreg.backend import set_backend
-    from fourierreg.data.nifti import read_image, read_labels, sha256
-    from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+    from fourierreg.data.nifti import read_image, read_labels
 
     set_backend(options.backend)
     files = {"source": options.source, "target": options.target}
@@ -114,19 +113,43 @@ def _run_pair(options, function, parameters, doing):
     with Progress(doing, options) as progress:
         result = function(source, target, mask=mask, callback=progress, **parameters)
     parameters["num_steps"] = result.num_steps
+    rows, extra = alpha_rows(result), {}
+    if labels is not None:
+        extra["dice"] = _dice(result, *labels)
+        affine_only, after = extra["dice"]["mean_before"], extra["dice"]["mean_after"]
+        rows.append(("mean Dice", f"{affine_only:.3f} before, {after:.3f} after"))
+    report = write_pair(folder, result, source, target, files, parameters, options, extra)
+    return finish(options, rows, report, folder, result)
+
+
+def write_pair(folder, result, source, target, files, parameters, options, extra):
+    """Write the folder of a run on two images; returns its report.
+
+    Parameters
+    ----------
+    folder : Path
+    result : Registration
+    source, target : nibabel images
+    files : dict
+        Name to path of every input.
+    parameters : dict
+        Keywords that repeat the run from Python.
+    options : argparse.Namespace
+    extra : dict
+        What else the report says.
+    """
+    from fourierreg import output
+    from fourierreg.data.nifti import sha256
+    from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+
     inputs = {name: {"path": str(path), "sha256": sha256(path)} for name, path in files.items()}
     for name, image in (("source", source), ("target", target)):
         inputs[name]["divided_by"] = foreground_scale(image.get_fdata())
-    report = output.describe(result, inputs, parameters, options.arguments)
-    rows = alpha_rows(result)
-    if labels is not None:
-        report["dice"] = _dice(result, *labels)
-        affine_only, after = report["dice"]["mean_before"], report["dice"]["mean_after"]
-        rows.append(("mean Dice", f"{affine_only:.3f} before, {after:.3f} after"))
+    report = {**output.describe(result, inputs, parameters, options.arguments), **extra}
     moved = resample_onto(source.get_fdata(), Geometry.of(source), result.geometry)
     scale = inputs["source"]["divided_by"], inputs["target"]["divided_by"]
     output.write(folder, result, moved / scale[0], target.get_fdata() / scale[1], report)
-    return finish(options, rows, report, folder, result)
+    return report
 
 
 def read_label_pair(options):

@@ -31,7 +31,7 @@ def claim(path, parameters, argument):
         changed = sorted(key for key in parameters if found.get(key) != parameters[key])
         if changed:
             raise InputError(
-                f"{argument}: {path.parent} holds pairs made with other values of "
+                f"{argument}: {path.parent} holds what was made with other values of "
                 f"{', '.join(changed)}; give another folder"
             )
         return

@@ -1,0 +1,143 @@
+"""The 2D network: training pairs, training, and its errors on unseen pairs. Resumable.
+
+    python benchmarks/bullseye_network.py --work WORK --pairs 20000 --epochs 20
+    python benchmarks/bullseye_network.py --work WORK --evaluate
+    python benchmarks/bullseye_network.py --summary
+
+Training: random ellipses, ln α uniform between those of 0.1 and 15, noise 0.03, one velocity scale
+for all. Test: 300 unseen pairs at each of α = 0.1, 1, 10 and 300 at continuous α; the marginal
+estimate of the first `--estimates` of each stands beside the prediction.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import tables
+
+import fourierreg
+from fourierreg.data.dataset import make_bullseye_dataset
+
+TABLE = "bullseye_network.csv"
+NAME = "bullseye-2d"
+RANGE = (0.1, 15.0, "log-uniform")
+SETTING = {"sigma": 0.03, "velocity_scale": 0.1}
+TESTS = {"0.1": [0.1], "1": [1.0], "10": [10.0], "continuous": RANGE}
+LICENCE = "Simulated bull-eye images only: no data of persons."
+
+
+def test_set(work, name):
+    """300 pairs at one scale of α."""
+    seed = 1000 + list(TESTS).index(name)
+    folder = Path(work) / f"test-{name}"
+    return make_bullseye_dataset(folder, 300, alphas=TESTS[name], seed=seed, **SETTING)
+
+
+def residual(pair, alpha):
+    """Mean squared difference to the target of the source registered at α."""
+    setting = {"sigma": SETTING["sigma"], "velocity_scale": SETTING["velocity_scale"]}
+    result = fourierreg.register(pair.source, pair.target, alpha=alpha, **setting)
+    return float(np.mean((result.deformed - pair.target) ** 2))
+
+
+def evaluate(work, model, estimates):
+    """A row per test pair; the first of each scale also with the marginal estimate."""
+    model = fourierreg.load_model(model)
+    for name in TESTS:
+        for index, pair in enumerate(test_set(work, name)):
+            if tables.has(TABLE, test=name, index=index):
+                continue
+            found = fourierreg.predict_alpha(model, pair.source, pair.target)
+            row = {
+                "test": name,
+                "index": index,
+                "alpha": f"{pair.row['alpha']:.5g}",
+                "predicted": f"{found.alpha:.5g}",
+                "marginal": "",
+                "low": "",
+                "high": "",
+                "mse_predicted": "",
+                "mse_true": "",
+            }
+            if index < estimates:
+                result = fourierreg.map_alpha(pair.source, pair.target, **SETTING)
+                row["marginal"] = f"{result.alpha:.5g}"
+                row["low"], row["high"] = (f"{a:.5g}" for a in result.alpha_interval)
+                row["mse_predicted"] = f"{residual(pair, found.alpha):.6g}"
+                row["mse_true"] = f"{residual(pair, pair.row['alpha']):.6g}"
+            tables.append(TABLE, row)
+
+
+def summary():
+    """Median |ln α̂ - ln α| of network and marginal estimate, per scale."""
+    for name in TESTS:
+        rows = [r for r in tables.read(TABLE) if r["test"] == name]
+        if not rows:
+            continue
+
+        def off(column, rows=rows):
+            both = [(float(r[column]), float(r["alpha"])) for r in rows if r[column]]
+            return np.abs(np.diff(np.log(both), axis=1))[:, 0]
+
+        network, marginal = off("predicted"), off("marginal")
+        line = f"α {name:10s}: median |Δ ln α| network {np.median(network):.3f} ({len(rows)} pairs)"
+        if marginal.size:
+            same = off("predicted", [r for r in rows if r["marginal"]])
+            line += (
+                f", marginal {np.median(marginal):.3f} ({marginal.size}; network on these "
+                f"{np.median(same):.3f}): {np.median(network) / np.median(marginal):.2f} ×"
+            )
+            mse = [
+                np.median([float(r[k]) for r in rows if r[k]])
+                for k in ("mse_predicted", "mse_true")
+            ]
+            line += f"; mean squared difference {mse[0]:.3e}, at the true α {mse[1]:.3e}"
+        print(line)
+    print(f"noise floor σ² = {SETTING['sigma'] ** 2:.1e}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", default="bullseye-network", help="where data and model are kept")
+    parser.add_argument("--pairs", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--patience", type=int, default=10)
+    parser.add_argument("--filters", type=int, default=8)
+    parser.add_argument("--loss-on", default="log_alpha", choices=["log_alpha", "alpha"])
+    parser.add_argument("--separate-streams", action="store_true")
+    parser.add_argument("--estimates", type=int, default=40)
+    parser.add_argument("--evaluate", action="store_true")
+    parser.add_argument("--summary", action="store_true")
+    options = parser.parse_args()
+    work = Path(options.work)
+    model = work / f"{NAME}.keras"
+    if not (options.evaluate or options.summary):
+        folder = work / "training"
+        make_bullseye_dataset(
+            folder,
+            options.pairs,
+            alphas=RANGE,
+            **SETTING,
+            callback=lambda done, total: done % 1000 or print(done, "pairs", flush=True),
+        )
+        trained = fourierreg.train(
+            folder,
+            model,
+            epochs=options.epochs,
+            patience=options.patience,
+            filters=options.filters,
+            output=options.loss_on,
+            shared_streams=not options.separate_streams,
+            fractions=(0.9, 0.05, 0.05),
+            licence=LICENCE,
+            callback=lambda done, total: print(f"epoch {done} of {total}", flush=True),
+        )
+        print(trained.card["scores"])
+    if options.evaluate:
+        evaluate(work, model, options.estimates)
+    if options.summary or options.evaluate:
+        summary()
+
+
+if __name__ == "__main__":
+    main()

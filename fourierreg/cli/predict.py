@@ -1,0 +1,148 @@
+"""`fourierreg predict`."""
+
+import json
+
+from fourierreg.cli.common import (
+    Count,
+    Progress,
+    add_common_options,
+    alpha_rows,
+    finish,
+)
+
+
+def add_to(commands):
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "predict", help="α from a network, in under a second", description=run.__doc__
+    )
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="3D NIfTI image")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="3D NIfTI image")
+    parser.add_argument("--pairs", metavar="PAIRS.csv", help="many pairs instead of one")
+    parser.add_argument(
+        "--model", default="brain-3d", help="name or .keras file (default brain-3d)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="with --refine a folder; with --pairs a CSV table"
+    )
+    parser.add_argument("--sigma", help="noise σ that α is to be quoted with")
+    parser.add_argument(
+        "--refine",
+        action="store_true",
+        help="confirm the prediction by a registration or two, or fall back to the full estimate",
+    )
+    add_common_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options):
+    """Predict the regularization strength α of a pair of images, or of many, by a network."""
+    from fourierreg.backend import set_backend
+    from fourierreg.data.nifti import InputError
+    from fourierreg.learning.pretrained import load_model
+
+    set_backend(options.backend)
+    one = options.source is not None and options.target is not None
+    if one == (options.pairs is not None) or (options.pairs and options.source):
+        raise InputError("SOURCE, TARGET, --pairs: expected two images, or a table of pairs")
+    if options.refine and options.output is None:
+        raise InputError("--output: expected a folder for the registration of --refine")
+    if options.refine and options.pairs is not None:
+        raise InputError("--refine: expected one pair; for many, `fourierreg label` estimates α")
+    if options.pairs is None and options.output is not None and not options.refine:
+        raise InputError("--output: nothing to write for one prediction; leave it out, or --refine")
+    model = load_model(options.model)
+    return (_many if options.pairs is not None else _one)(options, model)
+
+
+def _one(options, model):
+    from fourierreg import output
+    from fourierreg.cli.pair import noise_of, write_pair
+    from fourierreg.data.nifti import read_image
+    from fourierreg.learning.prediction import predict_alpha
+
+    source = read_image(options.source, "source")
+    target = read_image(options.target, "target")
+    sigma = noise_of(options.sigma)
+    if not options.refine:
+        found = predict_alpha(model, source, target, sigma=sigma)
+        if options.json:
+            print(json.dumps(_plain(found), indent=1))
+        elif not options.quiet:
+            print(f"α      {found.alpha:.3g}\nstatus {found.status}\ntime   {found.seconds:.2f} s")
+        return 0
+    folder = output.prepare_folder(options.output)
+    with Progress("refining α", options) as progress:
+        found = predict_alpha(model, source, target, sigma=sigma, refine=True, callback=progress)
+    parameters = {
+        "sigma": sigma or "estimate",
+        "alpha0": found.predicted,
+        "num_steps": found.registration.num_steps,
+        "velocity_scale": found.registration.metric.velocity_scale,
+    }
+    extra = {
+        "model": str(model.path.name),
+        "predicted": found.predicted,
+        "accepted": found.accepted,
+        "prediction_status": found.status,
+    }
+    files = {"source": options.source, "target": options.target}
+    report = write_pair(
+        folder, found.registration, source, target, files, parameters, options, extra
+    )
+    rows = [
+        ("predicted α", f"{found.predicted:.3g}"),
+        ("prediction", found.status),
+        *alpha_rows(found.registration),
+    ]
+    return finish(options, rows, report, folder, found.registration)
+
+
+def _many(options, model):
+    import csv
+    import sys
+    from pathlib import Path
+
+    from fourierreg import output
+    from fourierreg.atomic import replacing
+    from fourierreg.cli.pair import noise_of
+    from fourierreg.data.pairs import read_pairs
+    from fourierreg.learning.prediction import predict_pairs
+
+    pairs = read_pairs(options.pairs)
+    if options.output is not None:
+        output.prepare_folder(Path(options.output).parent)
+    with Count("predicting", "pairs", options) as progress:
+        found = predict_pairs(model, pairs, sigma=noise_of(options.sigma), callback=progress)
+    rows = []
+    for pair, result in zip(pairs, found, strict=True):
+        plain = (
+            {"alpha": "", "status": " ".join(str(result).split())}
+            if isinstance(result, Exception)
+            else _plain(result)
+        )
+        rows.append({**pair._asdict(), **plain})
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if options.output is not None:
+        with replacing(options.output) as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    if options.json:
+        print(json.dumps(rows, indent=1))
+    elif options.output is None:
+        writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return 1 if any(isinstance(result, Exception) for result in found) else 0
+
+
+def _plain(found):
+    return {
+        "alpha": found.alpha,
+        "alpha_low": found.interval[0],
+        "alpha_high": found.interval[1],
+        "at_edge": found.at_edge,
+        "status": found.status,
+        "seconds": round(found.seconds, 3),
+    }

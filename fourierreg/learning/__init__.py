@@ -1,0 +1,12 @@
+"""From a pair of images to α in under a second: network, data, training, prediction. Keras 3."""
+
+from fourierreg.learning.quiet import quiet
+
+try:
+    with quiet():
+        import keras  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"networks need Keras and one of its backends ({error}): pip install 'fourierreg[learn]', "
+        "or set KERAS_BACKEND to one that is installed (tensorflow, jax, torch)"
+    ) from error

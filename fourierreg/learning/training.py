@@ -1,0 +1,262 @@
+"""Train a network on pairs whose α is known or was estimated."""
+
+import hashlib
+import json
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from fourierreg import __version__, checks
+from fourierreg.data.header import claim
+from fourierreg.data.nifti import InputError
+from fourierreg.data.pairs import FRACTIONS, SPLITS
+from fourierreg.learning.card import save_with_card
+from fourierreg.learning.checkpoint import BEST, Checkpoint, ended, load_state
+from fourierreg.learning.dataset import PairSequence
+from fourierreg.learning.examples import combine, read_folder, split_at_random
+from fourierreg.learning.network import OUTPUTS, build_network
+from fourierreg.learning.scores import scores_of
+
+HEADER = "training.json"
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+PREPROCESSING = (
+    "skull-stripped and affinely aligned; resampled to the grid, the source onto the target's; "
+    "each divided by the 99.5th percentile of its foreground"
+)
+
+
+class Trained(NamedTuple):
+    """What a training leaves: the model's file, its card, the log (a dict per epoch), and the
+    folder that a stopped training goes on from."""
+
+    path: Path
+    card: dict
+    log: list
+    folder: Path
+
+
+def train(
+    datasets,
+    out,
+    *,
+    architecture="two-stream",
+    filters=8,
+    activation="relu",
+    shared_streams=True,
+    output="log_alpha",
+    weight_decay=1e-4,
+    learning_rate=5e-4,
+    batch_size=16,
+    epochs=1000,
+    patience=50,
+    augment=True,
+    fractions=FRACTIONS,
+    precision="auto",
+    deterministic=False,
+    licence="",
+    seed=0,
+    callback=None,
+    callbacks=(),
+):
+    """Train a network, keep its best weights, and write it with a card of what it was trained on.
+
+    Everything is kept after every epoch in a folder beside the model (``NAME.training``): the same
+    call goes on where a training was stopped, to the very weights it would have reached.
+
+    Parameters
+    ----------
+    datasets : path or sequence of paths
+        Folders of `fourierreg label` or `simulate`, or of `make_bullseye_dataset`. Their splits
+        (by subject) are held to; pairs without any, which are independent, are split at random.
+    out : path
+        The model, ``NAME.keras``.
+    architecture, filters, activation, shared_streams, output, weight_decay
+        Of `build_network`; the loss is the squared error of `output`.
+    learning_rate : float
+        Of Adam.
+    batch_size : int
+    epochs : int
+        At most.
+    patience : int
+        Epochs without a better validation error after which training ends.
+    augment : bool
+        Of `PairSequence`.
+    fractions : (train, validation, test)
+        Of pairs without a split.
+    precision : {"auto", "float32", "mixed_float16", "mixed_bfloat16"}
+        "auto": mixed_float16 on a GPU, float32 on a CPU.
+    deterministic : bool
+        Same weights from the same seed, where the operations of the Keras backend allow (slower).
+    licence : str
+        What the card says of the data's licence.
+    seed : int
+    callback : callable, optional
+        Called with (epochs done, `epochs`).
+    callbacks : sequence of keras.callbacks.Callback
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    InputError
+        No usable pairs; splits that leak; a split that is missing; a folder of another training.
+    """
+    out = Path(out)
+    if out.suffix != ".keras":
+        raise InputError(f"--output: expected a name ending in .keras; got {out}")
+    checks.choice("output", output, OUTPUTS)
+    checks.choice("precision", precision, PRECISIONS)
+    checks.positive("learning_rate", float(learning_rate))
+    for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
+        checks.count(name, value)
+    datasets = [datasets] if isinstance(datasets, str | Path) else list(datasets)
+    examples, conditions = combine(read_folder(folder) for folder in datasets)
+    if not any(example.split for example in examples):
+        examples = split_at_random(examples, fractions, seed)
+    split = {name: [e for e in examples if e.split == name] for name in SPLITS}
+    for name in SPLITS[:2]:
+        if not split[name]:
+            raise InputError(
+                f"DATASET: no pair in the split {name!r}; split by subject (fourierreg pairs) and "
+                "label or simulate pairs of every split"
+            )
+    logs = np.log([example.alpha for example in split["train"]])
+    setting = {
+        "architecture": architecture,
+        "filters": filters,
+        "activation": activation,
+        "shared_streams": shared_streams,
+        "output": output,
+        "weight_decay": float(weight_decay),
+        "mean": float(logs.mean()),
+        "scale": float(max(logs.std(), 1e-3)),
+        "seed": seed,
+    }
+    run = {
+        "learning_rate": float(learning_rate),
+        "batch_size": batch_size,
+        "augment": augment,
+        "precision": _policy(precision),
+        "pairs": {name: len(chosen) for name, chosen in split.items()},
+        "data_sha256": _digest(examples),
+    }
+    folder = out.with_suffix(".training")
+    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder / HEADER, {**setting, **run}, "--output")
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        _make_deterministic()
+    state, model = load_state(folder)
+    if model is None:
+        model = _compiled(conditions.shape, setting, run)
+    options = {"batch_size": batch_size, "output": output}
+    if state["epoch"] < epochs and not ended(state, patience):
+        model.fit(
+            PairSequence(
+                split["train"],
+                conditions.shape,
+                shuffle=True,
+                augment=augment,
+                seed=seed,
+                epoch=state["epoch"],
+                **options,
+            ),
+            validation_data=PairSequence(split["validation"], conditions.shape, **options),
+            initial_epoch=state["epoch"],
+            epochs=epochs,
+            callbacks=[Checkpoint(folder, patience, state, epochs, callback), *callbacks],
+            shuffle=False,  # a PairSequence shuffles by itself
+            verbose=0,
+        )
+    best = keras.models.load_model(folder / BEST)
+    card = {
+        "name": out.stem,
+        "created": time.strftime("%Y-%m-%d"),
+        "grid": list(conditions.shape),
+        "spacing_mm": list(conditions.spacing),
+        "preprocessing": PREPROCESSING,
+        "modes": list(conditions.modes),
+        "velocity_scale_mm": conditions.velocity_scale,
+        "reference_length_mm": conditions.reference_length,
+        "sigma": list(conditions.sigma),
+        "alpha_range": [float(f(e.alpha for e in split["train"])) for f in (min, max)],
+        "network": setting,
+        "training": {
+            **run,
+            "epochs": state["epoch"],
+            "best_epoch": state["best_epoch"],
+            "seconds": round(sum(row["seconds"] for row in state["rows"])),
+        },
+        "data": _origins(split),
+        "licence": licence,
+        "scores": {
+            name: scores_of(best, split[name], conditions.shape, setting)
+            for name in SPLITS[1:]
+            if split[name]
+        },
+        "versions": {
+            "fourierreg": __version__,
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            keras.backend.backend(): version(keras.backend.backend()),
+        },
+    }
+    save_with_card(best, out, card)
+    return Trained(out, card, state["rows"], folder)
+
+
+def _digest(examples):
+    """Of the names, α and splits of all pairs."""
+    named = [[Path(e.source).name, Path(e.target).name, e.alpha, e.split] for e in examples]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _origins(split):
+    """How many pairs of which kind every split has, and of which subjects."""
+    found = {}
+    for name, chosen in split.items():
+        kinds = sorted({e.origin for e in chosen})
+        found[name] = {kind: sum(e.origin == kind for e in chosen) for kind in kinds}
+        subjects = sorted({s for e in chosen for s in e.subjects if s})
+        if subjects:
+            found[name]["subjects"] = subjects
+    return found
+
+
+def _compiled(shape, setting, run):
+    """A new network with its optimiser."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(run["precision"])
+    try:
+        model = build_network(shape, **setting)
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile(
+        optimizer=keras.optimizers.Adam(run["learning_rate"]), loss="mse", metrics=["mse"]
+    )
+    return model
+
+
+def _policy(precision):
+    if precision != "auto":
+        return precision
+    return "mixed_float16" if keras.distribution.list_devices("gpu") else "float32"
+
+
+def _make_deterministic():
+    """Operations whose sums have a fixed order."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True)

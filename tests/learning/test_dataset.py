@@ -1,0 +1,174 @@
+"""Examples and batches: what is read, in which order, and what must never be mixed."""
+
+import numpy as np
+import pytest
+
+from fourierreg.data.labelling import label_pairs
+from fourierreg.data.nifti import InputError
+from fourierreg.data.pairs import Pair
+from fourierreg.learning import examples as module
+from fourierreg.learning.dataset import PairSequence
+from fourierreg.learning.examples import (
+    Example,
+    combine,
+    read_example,
+    read_folder,
+    split_at_random,
+)
+from tests.brains import write_pair
+from tests.learning import data
+
+
+@pytest.fixture(scope="module")
+def bullseyes(tmp_path_factory):
+    return data.bullseyes(tmp_path_factory.mktemp("bullseyes"), 10)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    return data.simulated(tmp_path_factory.mktemp("simulated"), 6, size=18)
+
+
+def test_bullseyes(bullseyes):
+    found = read_folder(bullseyes)
+    assert len(found.examples) == 10
+    assert found.conditions.shape == (24, 24) and found.conditions.sigma == (0.02,)
+    source, target = read_example(found.examples[3], (24, 24))
+    assert source.shape == target.shape == (24, 24) and source.dtype == np.float32
+
+
+def test_simulated(simulated):
+    found = read_folder(simulated)
+    assert [e.split for e in found.examples] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+    assert found.conditions.shape == (17, 18, 14)
+    assert found.conditions.modes == (6, 6, 6)
+    for example in found.examples:
+        for image in read_example(example, found.conditions.shape):
+            assert image.shape == found.conditions.shape
+            assert np.percentile(image[image != 0], 99.5) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_label_tables(tmp_path):
+    """Only pairs that are done and converged, with the α of the table."""
+    source, target = map(str, write_pair(tmp_path))
+    rows = label_pairs(
+        [Pair(source, target), Pair(target, source), Pair(source, str(tmp_path / "none.nii.gz"))],
+        tmp_path / "out",
+        modes=6,
+        num_steps=3,
+        size=24,
+        workers=1,
+    )
+    kept = [r["alpha"] for r in rows if r["state"] == "done" and r["converged"]]
+    assert kept
+    found = read_folder(tmp_path / "out")
+    assert [e.alpha for e in found.examples] == pytest.approx(kept)
+    assert found.conditions.sigma == ("estimate",)
+    assert max(found.conditions.shape) == 24
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(InputError, match=r"DATASET: .* has none of labels\.csv, pairs\.csv"):
+        read_folder(tmp_path)
+
+
+def test_folders_must_agree(simulated, bullseyes, tmp_path):
+    with pytest.raises(InputError, match="differ in shape"):
+        combine([read_folder(simulated), read_folder(bullseyes)])
+    other = data.simulated(tmp_path, 1, size=18, velocity_scale=1.0)
+    with pytest.raises(InputError, match="differ in velocity scale"):
+        combine([read_folder(simulated), read_folder(other)])
+
+
+def example(name, split, *subjects, origin="labels"):
+    return Example(f"{name}_s", f"{name}_t", 3.0, split, subjects, origin)
+
+
+def test_a_split_that_leaks_is_refused():
+    found = module.Source([example("a", "train", "1", "2"), example("b", "test", "2", "3")], None)
+    with pytest.raises(InputError, match="subject 2 stands in the splits"):
+        module.check_splits(found.examples)
+
+
+def test_several_splits_are_no_sequence():
+    with pytest.raises(ValueError, match="one split"):
+        PairSequence([example("a", "train"), example("b", "test")], (16, 16))
+
+
+def test_random_splits_are_whole(bullseyes):
+    found = split_at_random(read_folder(bullseyes).examples, (0.5, 0.3, 0.2), 0)
+    counts = [sum(e.split == s for e in found) for s in ("train", "validation", "test")]
+    assert counts == [5, 3, 2]
+    assert found == split_at_random(read_folder(bullseyes).examples, (0.5, 0.3, 0.2), 0)
+
+
+def batches(bullseyes, **options):
+    found = split_at_random(read_folder(bullseyes).examples, (1, 0, 0), 0)
+    return PairSequence(found, (24, 24), **{"batch_size": 4, **options})
+
+
+def all_values(sequence):
+    return np.concatenate([sequence[i][1] for i in range(len(sequence))])[:, 0]
+
+
+def test_batches(bullseyes):
+    sequence = batches(bullseyes)
+    assert len(sequence) == 3
+    inputs, values = sequence[0]
+    assert inputs["source"].shape == (4, 24, 24, 1) and values.shape == (4, 1)
+    assert sequence[2][1].shape == (2, 1)
+    truth = [e.alpha for e in sequence.examples]
+    np.testing.assert_allclose(all_values(sequence), np.log(truth), rtol=1e-6)
+    np.testing.assert_allclose(all_values(batches(bullseyes, output="alpha")), truth, rtol=1e-6)
+
+
+def test_order_belongs_to_seed_and_epoch(bullseyes):
+    options = {"shuffle": True, "augment": True, "seed": 3}
+    first = batches(bullseyes, **options)
+    before = all_values(first)
+    first.on_epoch_end()
+    after, images = all_values(first), first[1][0]["source"]
+    assert sorted(before) == sorted(after) and not np.array_equal(before, after)
+    resumed = batches(bullseyes, epoch=1, **options)
+    np.testing.assert_array_equal(all_values(resumed), after)
+    np.testing.assert_array_equal(resumed[1][0]["source"], images)
+
+
+def test_images_are_kept_while_there_is_room(bullseyes, monkeypatch):
+    reads = []
+    read = module.read_example
+
+    def counted(example, shape):
+        reads.append(example)
+        return read(example, shape)
+
+    monkeypatch.setattr("fourierreg.learning.dataset.read_example", counted)
+    roomy, tight = batches(bullseyes), batches(bullseyes, memory=3 * 2 * 24 * 24 * 4)
+    for sequence, expected in ((roomy, 10), (tight, 10 + 7)):
+        reads.clear()
+        first, second = ([sequence[i][0]["target"] for i in range(3)] for _ in range(2))
+        assert len(reads) == expected
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_augmentation_flips_both_images_and_scales_them_alike(bullseyes):
+    plain, augmented = batches(bullseyes), batches(bullseyes, augment=True, seed=1)
+    seen = set()
+    for index in range(len(plain.examples)):
+        before = read_example(plain.examples[index], (24, 24))
+        after = augmented._read(index)
+        for axes in ((), (0,), (1,), (0, 1)):
+            factors = [
+                np.linalg.norm(b) / np.linalg.norm(a) for a, b in zip(before, after, strict=True)
+            ]
+            if all(
+                np.allclose(f * np.flip(a, axes), b, atol=1e-5)
+                for f, a, b in zip(factors, before, after, strict=True)
+            ):
+                seen.add(axes)
+                assert factors[0] == pytest.approx(factors[1], rel=1e-5)
+                assert 0.9 < factors[0] < 1.12
+                break
+        else:
+            raise AssertionError("no flip explains the augmented pair")
+    assert len(seen) > 1

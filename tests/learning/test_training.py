@@ -1,0 +1,185 @@
+"""Training trains, stops, resumes to the same bits, and says what it did."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg.cli import main
+from fourierreg.data.nifti import InputError
+from fourierreg.learning import checkpoint
+from fourierreg.learning.dataset import PairSequence
+from fourierreg.learning.examples import read_folder
+from fourierreg.learning.network import build_network
+from fourierreg.learning.scores import errors
+from fourierreg.learning.training import train
+from tests.learning import data
+
+FAST = {"filters": 2, "batch_size": 8, "epochs": 2}
+FAST_OPTIONS = ["--filters", "2", "--batch-size", "8", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def bullseyes(tmp_path_factory):
+    return data.bullseyes(tmp_path_factory.mktemp("bullseyes"), 32)
+
+
+@pytest.fixture(scope="module")
+def trained(bullseyes, tmp_path_factory):
+    return train(bullseyes, tmp_path_factory.mktemp("trained") / "model.keras", **FAST)
+
+
+def test_a_tiny_set_is_learnt_by_heart(bullseyes):
+    examples = [e._replace(split="train") for e in read_folder(bullseyes).examples[:6]]
+    logs = np.log([e.alpha for e in examples])
+    model = build_network((24, 24), filters=8, mean=logs.mean(), scale=logs.std(), weight_decay=0)
+    model.compile(optimizer=keras.optimizers.Adam(2e-3), loss="mse")
+    batches = PairSequence(examples, (24, 24), batch_size=6)
+    inputs, values = batches[0]
+    losses = [float(model.train_on_batch(inputs, values)) for _ in range(120)]
+    assert losses[0] > 0.3 and min(losses[-10:]) < 0.01
+
+
+def test_what_is_left(trained, bullseyes):
+    assert [row["epoch"] for row in trained.log] == [1, 2]
+    with (trained.folder / checkpoint.LOG).open() as file:
+        assert [float(r["val_mse"]) for r in csv.DictReader(file)] == [
+            row["val_mse"] for row in trained.log
+        ]
+    card = fourierreg.load_model(trained.path).card
+    assert card == json.loads(json.dumps(trained.card))
+    assert card["grid"] == [24, 24] and card["sigma"] == [0.02] and card["modes"] == [6, 6]
+    assert card["velocity_scale_mm"] == 0.3 and card["reference_length_mm"] == 24 / 16
+    alphas = [e.alpha for e in read_folder(bullseyes).examples]
+    assert min(alphas) <= card["alpha_range"][0] < card["alpha_range"][1] <= max(alphas)
+    assert card["data"]["train"] == {"bullseye": 22} and card["data"]["test"] == {"bullseye": 5}
+    assert card["scores"]["test"]["all"]["pairs"] == 5
+    assert set(card["versions"]) >= {"fourierreg", "keras", keras.backend.backend()}
+    assert not list(trained.path.parent.glob(".part-*"))
+
+
+def test_the_best_weights_are_kept(trained):
+    """The score of the card is that of the epoch with the smallest validation error."""
+    best = min(row["val_mse"] for row in trained.log)
+    assert trained.card["scores"]["validation"]["all"]["mse"] == pytest.approx(best, rel=1e-3)
+    with zipfile.ZipFile(trained.path) as archive:  # no optimiser inside
+        assert sum(i.file_size for i in archive.infolist()) < 8 * 4 * 30_000
+
+
+def test_it_stops_when_nothing_gets_better(bullseyes, tmp_path):
+    setting = {**FAST, "epochs": 40, "patience": 2, "learning_rate": 0.3}
+    log = train(bullseyes, tmp_path / "model.keras", **setting).log
+    best = min(log, key=lambda row: row["val_mse"])["epoch"]
+    assert len(log) == best + 2 < 40
+
+
+def test_more_epochs_go_on(bullseyes, tmp_path):
+    first = train(bullseyes, tmp_path / "model.keras", **FAST)
+    more = train(bullseyes, tmp_path / "model.keras", **{**FAST, "epochs": 3})
+    assert more.log[:2] == first.log and len(more.log) == 3
+
+
+def test_other_settings_are_refused(trained, bullseyes):
+    with pytest.raises(InputError, match=r"--output: .* other values of learning_rate"):
+        train(bullseyes, trained.path, **FAST, learning_rate=1e-2)
+
+
+def test_other_data_are_refused(trained, tmp_path):
+    other = data.bullseyes(tmp_path / "other", 31)
+    with pytest.raises(InputError, match=r"other values of data_sha256"):
+        train(other, trained.path, **FAST)
+
+
+def test_splits_by_subject_are_held_to(tmp_path):
+    """Two kinds of data, their splits as they are; a split that is missing is said."""
+    folder = data.simulated(tmp_path, 6, size=24)
+    card = train(folder, tmp_path / "model.keras", **FAST).card
+    assert card["data"]["train"] == {"simulated": 2, "subjects": ["0", "1"]}
+    assert card["data"]["test"]["subjects"] == ["4", "5"]
+    only = data.simulated(tmp_path / "only", 2, size=24)
+    with pytest.raises(InputError, match="no pair in the split 'validation'"):
+        train(only, tmp_path / "other.keras", **FAST)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"out": "model.h5"}, "--output: expected a name ending in .keras"),
+        ({"output": "beta"}, "output: expected"),
+        ({"precision": "half"}, "precision: expected"),
+        ({"epochs": 0}, "epochs: expected"),
+        ({"learning_rate": -1.0}, "learning_rate: expected"),
+    ],
+)
+def test_bad_arguments(change, line, bullseyes, tmp_path):
+    out = tmp_path / change.pop("out", "model.keras")
+    with pytest.raises(ValueError, match=line):
+        train(bullseyes, out, **change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores():
+    truth = np.log([1.0, 2.0, 4.0, 8.0])
+    found = errors(truth + 0.1, truth, constant=0.0)
+    assert found["mse"] == pytest.approx(0.01) and found["bias"] == pytest.approx(0.1)
+    assert found["median_absolute_error"] == pytest.approx(0.1)
+    assert found["absolute_error_95"] == pytest.approx(0.1)
+    assert found["mse_of_constant"] == pytest.approx(np.mean(truth**2))
+    assert found["r_squared"] == pytest.approx(1 - 0.01 / np.var(truth))
+    assert found["spearman"] == pytest.approx(1.0)
+    alike = errors(truth, np.zeros(4), constant=0.0)
+    assert alike["r_squared"] is None and alike["spearman"] is None
+
+
+def command(folder, out, epochs):
+    return [
+        *(sys.executable, "-m", "fourierreg", "train", str(folder), "-o", str(out)),
+        *("--epochs", str(epochs), "--deterministic", *FAST_OPTIONS),
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_bits(bullseyes, tmp_path):
+    """kill -9 after the second epoch; then the same command again."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
+    environment = {**os.environ, **one_thread, "TF_NUM_INTEROP_THREADS": "1"}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    whole, killed = tmp_path / "whole.keras", tmp_path / "killed.keras"
+    subprocess.run(command(bullseyes, whole, 6), check=True, env=environment)
+    process = subprocess.Popen(command(bullseyes, killed, 6), env=environment)
+    log, end = killed.with_suffix(".training") / checkpoint.LOG, time.monotonic() + 120
+    while not log.is_file() or len(log.read_text().splitlines()) < 3:
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.exists() and len(log.read_text().splitlines()) < 7
+    subprocess.run(command(bullseyes, killed, 6), check=True, env=environment)
+    first, second = (
+        keras.models.load_model(p.with_suffix(".training") / checkpoint.CHECKPOINT)
+        for p in (whole, killed)
+    )
+    for a, b in zip(first.variables, second.variables, strict=True):
+        assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path
+    for a, b in zip(first.optimizer.variables, second.optimizer.variables, strict=True):
+        assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path
+
+
+def test_command(bullseyes, tmp_path, capsys):
+    out = tmp_path / "deep" / "model.keras"
+    assert main(["train", str(bullseyes), "-o", str(out), "--epochs", "1", *FAST_OPTIONS]) == 0
+    assert (out.with_suffix(".training") / checkpoint.CURVE).stat().st_size > 5000
+    again = ["train", str(bullseyes), "-o", str(out), "--epochs", "1", "--filters", "2"]
+    assert main([*again, "--batch-size", "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["grid"] == [24, 24]
+    assert main([*again, "--batch-size", "4"]) == 2
+    assert "other values of batch_size" in capsys.readouterr().err
