@@ -33,7 +33,7 @@ def short(row):
     values = {name: row[name] for name in names}
     plain = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
     who = {"source": row["source_subject"], "target": row["target_subject"], "split": row["split"]}
-    return {**who, **plain, "seconds": row["seconds"]}
+    return {**who, **plain}
 
 
 def summary(size):
@@ -47,8 +47,7 @@ def summary(size):
     width = np.log(numbers("alpha_high") / numbers("alpha_low")) / (2 * 1.96)
     print(
         f"{size}³: {len(rows)} pairs, α {np.median(alpha):.2f} ({alpha.min():.2f} to "
-        f"{alpha.max():.2f}), sd of ln α {np.median(width):.3f}, {int(numbers('folds').sum())} "
-        f"folds, {np.median(numbers('seconds')):.1f} s a pair"
+        f"{alpha.max():.2f}), sd of ln α {np.median(width):.3f}, {int(numbers('folds').sum())} folds"
     )
     for name in ("", *(f"_{s}" for s in NEUROMORPHOMETRICS)):
         before, after = numbers(f"dice_before{name}").mean(), numbers(f"dice{name}").mean()
