@@ -47,7 +47,8 @@ def summary(size):
     width = np.log(numbers("alpha_high") / numbers("alpha_low")) / (2 * 1.96)
     print(
         f"{size}³: {len(rows)} pairs, α {np.median(alpha):.2f} ({alpha.min():.2f} to "
-        f"{alpha.max():.2f}), sd of ln α {np.median(width):.3f}, {int(numbers('folds').sum())} folds"
+        f"{alpha.max():.2f}), sd of ln α {np.median(width):.3f}, "
+        f"{int(numbers('folds').sum())} folds"
     )
     for name in ("", *(f"_{s}" for s in NEUROMORPHOMETRICS)):
         before, after = numbers(f"dice_before{name}").mean(), numbers(f"dice{name}").mean()
