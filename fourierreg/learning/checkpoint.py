@@ -24,16 +24,19 @@ class Checkpoint(keras.callbacks.Callback):
         Epochs without a better validation loss after which training ends.
     state : dict
         Of `load_state`.
+    fresh : callable
+        Makes the network anew, with no optimiser (which takes twice the room of the weights) and
+        in single precision, for what is kept.
     epochs : int
         At most.
     callback : callable, optional
         Called with (epochs done, `epochs`).
     """
 
-    def __init__(self, folder, patience, state, epochs, callback=None):
+    def __init__(self, folder, patience, state, fresh, epochs, callback=None):
         super().__init__()
         self.folder, self.patience, self.state = Path(folder), patience, state
-        self.epochs, self.callback = epochs, callback
+        self.fresh, self.epochs, self.callback = fresh, epochs, callback
         self.began = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -47,8 +50,10 @@ class Checkpoint(keras.callbacks.Callback):
         state["epoch"] = epoch + 1
         if state["best"] is None or loss < state["best"]:
             state["best"], state["best_epoch"] = loss, epoch + 1
+            best = self.fresh()
+            best.set_weights(self.model.get_weights())
             with temporary_path(self.folder / BEST) as name:
-                bare(self.model).save(name)
+                best.save(name)
         with temporary_path(self.folder / CHECKPOINT) as name:
             self.model.save(name)
             with zipfile.ZipFile(name, "a") as archive:
@@ -73,13 +78,6 @@ def load_state(folder):
     with zipfile.ZipFile(path) as archive:
         state = json.loads(archive.read(STATE))
     return state, keras.models.load_model(path)
-
-
-def bare(model):
-    """The same network without its optimiser, which takes twice the room of the weights."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def write_log(folder, state):

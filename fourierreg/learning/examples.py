@@ -41,7 +41,8 @@ class Conditions(NamedTuple):
     """What all examples of a network have in common.
 
     `shape` and `spacing` are the network's own grid (mm; the field of view is their product);
-    `sigma` lists the noise of the labels' images, "estimate" where it was estimated pair by pair.
+    `sigma` lists the noise of the labels' images, "estimate" where it was estimated pair by pair;
+    `labels` what their α is: the "marginal" or "joint" posterior's, or the "truth".
     """
 
     shape: tuple
@@ -50,6 +51,7 @@ class Conditions(NamedTuple):
     velocity_scale: float
     reference_length: float
     sigma: tuple
+    labels: tuple
 
 
 class Source(NamedTuple):
@@ -95,14 +97,15 @@ def _labels(folder):
     ]
     settings = json.loads((folder / label_folder.HEADER).read_text())["settings"]
     sigma = settings.get("sigma", "estimate")
-    return Source(_examples(folder, rows, "labels"), _conditions(folder, rows, sigma))
+    posterior = settings.get("posterior", "marginal")
+    return Source(_examples(folder, rows, "labels"), _conditions(folder, rows, posterior, sigma))
 
 
 def _simulated(folder):
     with (folder / simulated.MANIFEST).open(newline="") as file:
         rows = list(csv.DictReader(file))
     sigmas = {float(row["sigma"]) for row in rows}
-    return Source(_examples(folder, rows, "simulated"), _conditions(folder, rows, *sigmas))
+    return Source(_examples(folder, rows, "simulated"), _conditions(folder, rows, "truth", *sigmas))
 
 
 def _bullseye(folder):
@@ -121,6 +124,7 @@ def _bullseye(folder):
         p["velocity_scale"],
         length,
         (p["sigma"],),
+        ("truth",),
     )
     return Source(examples, conditions)
 
@@ -134,7 +138,7 @@ def _examples(folder, rows, origin):
     return made
 
 
-def _conditions(folder, rows, *sigma):
+def _conditions(folder, rows, labels, *sigma):
     columns = ("shape", "spacing_mm", "modes", "velocity_scale_mm", "reference_length_mm")
     found = sorted({tuple(row[name] for name in columns) for row in rows})
     if len(found) > 1:
@@ -152,6 +156,7 @@ def _conditions(folder, rows, *sigma):
         float(scale),
         float(length),
         tuple(sigma),
+        (labels,),
     )
 
 
@@ -174,18 +179,32 @@ def combine(sources):
                     "network has one: label and simulate at the same --size and settings"
                 )
     sigma = {str(s): s for source in sources for s in source.conditions.sigma}
+    labels = {label for source in sources for label in source.conditions.labels}
+    if {"marginal", "joint"} <= labels:
+        raise InputError(
+            "DATASET: some α are of the marginal posterior and some of the joint one, which is "
+            "biased upward; label all pairs with one"
+        )
     examples = [e for source in sources for e in source.examples]
     check_splits(examples)
-    return examples, first._replace(sigma=tuple(sigma[key] for key in sorted(sigma)))
+    return examples, first._replace(
+        sigma=tuple(sigma[key] for key in sorted(sigma)), labels=tuple(sorted(labels))
+    )
 
 
 def check_splits(examples):
-    """Refuse a subject or an image on both sides of a split.
+    """Refuse a subject or an image on both sides of a split, and splits for some pairs only.
 
     Raises
     ------
     InputError
     """
+    homeless = sum(not example.split for example in examples)
+    if 0 < homeless < len(examples):
+        raise InputError(
+            f"DATASET: {homeless} of {len(examples)} pairs have no split while the others do; give "
+            "all of them one (fourierreg pairs, simulate --splits)"
+        )
     pairs = []
     for number, e in enumerate(examples):
         # Simulated pairs have images of their own; those of label tables share them.

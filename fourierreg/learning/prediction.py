@@ -244,8 +244,11 @@ def _refined(model, prediction, source, target, spacing, sigma, settings, began)
     if sigma is None:
         numbers = [value for value in model.card["sigma"] if value != "estimate"]
         sigma = numbers[0] if len(numbers) == len(model.card["sigma"]) == 1 else "estimate"
-    if "velocity_scale" not in settings:
-        settings["velocity_scale"] = model.card["velocity_scale_mm"]
+    trained = {
+        "velocity_scale": model.card["velocity_scale_mm"],
+        "modes": tuple(model.card["modes"]),
+    }
+    settings = {**trained, **settings}
     result = map_alpha(
         source, target, spacing=spacing, sigma=sigma, alpha0=prediction.predicted, **settings
     )

@@ -1,10 +1,11 @@
 """Train a network on pairs whose α is known or was estimated."""
 
+import functools
 import hashlib
+import importlib
 import json
 import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,9 +154,10 @@ def train(
     keras.utils.set_random_seed(seed)
     if deterministic:
         _make_deterministic()
+    fresh = functools.partial(build_network, conditions.shape, **setting)
     state, model = load_state(folder)
     if model is None:
-        model = _compiled(conditions.shape, setting, run)
+        model = _compiled(fresh, run)
     options = {"batch_size": batch_size, "output": output}
     if state["epoch"] < epochs and not ended(state, patience):
         model.fit(
@@ -171,7 +173,7 @@ def train(
             validation_data=PairSequence(split["validation"], conditions.shape, **options),
             initial_epoch=state["epoch"],
             epochs=epochs,
-            callbacks=[Checkpoint(folder, patience, state, epochs, callback), *callbacks],
+            callbacks=[Checkpoint(folder, patience, state, fresh, epochs, callback), *callbacks],
             shuffle=False,  # a PairSequence shuffles by itself
             verbose=0,
         )
@@ -186,6 +188,7 @@ def train(
         "velocity_scale_mm": conditions.velocity_scale,
         "reference_length_mm": conditions.reference_length,
         "sigma": list(conditions.sigma),
+        "labels": list(conditions.labels),
         "alpha_range": [float(f(e.alpha for e in split["train"])) for f in (min, max)],
         "network": setting,
         "training": {
@@ -205,7 +208,7 @@ def train(
             "fourierreg": __version__,
             "python": platform.python_version(),
             "keras": keras.__version__,
-            keras.backend.backend(): version(keras.backend.backend()),
+            keras.backend.backend(): importlib.import_module(keras.backend.backend()).__version__,
         },
     }
     save_with_card(best, out, card)
@@ -230,12 +233,12 @@ def _origins(split):
     return found
 
 
-def _compiled(shape, setting, run):
+def _compiled(fresh, run):
     """A new network with its optimiser."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(run["precision"])
     try:
-        model = build_network(shape, **setting)
+        model = fresh()
     finally:
         keras.config.set_dtype_policy(before)
     model.compile(

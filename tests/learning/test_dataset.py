@@ -80,6 +80,18 @@ def test_folders_must_agree(simulated, bullseyes, tmp_path):
         combine([read_folder(simulated), read_folder(other)])
 
 
+def test_posteriors_are_not_mixed(simulated):
+    found = read_folder(simulated)
+    assert found.conditions.labels == ("truth",)
+    other = [
+        found._replace(conditions=found.conditions._replace(labels=(name,)))
+        for name in ("marginal", "joint")
+    ]
+    assert combine([found, other[0]])[1].labels == ("marginal", "truth")
+    with pytest.raises(InputError, match="some of the joint one"):
+        combine(other)
+
+
 def example(name, split, *subjects, origin="labels"):
     return Example(f"{name}_s", f"{name}_t", 3.0, split, subjects, origin)
 

@@ -105,6 +105,9 @@ def test_splits_by_subject_are_held_to(tmp_path):
     card = train(folder, tmp_path / "model.keras", **FAST).card
     assert card["data"]["train"] == {"simulated": 2, "subjects": ["0", "1"]}
     assert card["data"]["test"]["subjects"] == ["4", "5"]
+    homeless = data.simulated(tmp_path / "homeless", 1, size=24, splits=None)
+    with pytest.raises(InputError, match="1 of 7 pairs have no split while the others do"):
+        train([folder, homeless], tmp_path / "mixed.keras", **FAST)
     only = data.simulated(tmp_path / "only", 2, size=24)
     with pytest.raises(InputError, match="no pair in the split 'validation'"):
         train(only, tmp_path / "other.keras", **FAST)
