@@ -113,6 +113,7 @@ def train(options, datasets, name, epochs):
         datasets,
         Path(options.work) / f"{name}.keras",
         epochs=epochs,
+        decay_epochs=epochs,
         patience=options.patience,
         filters=options.filters,
         licence=LICENCE,

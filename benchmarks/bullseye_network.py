@@ -124,6 +124,7 @@ def main():
             folder,
             model,
             epochs=options.epochs,
+            decay_epochs=options.epochs,
             patience=options.patience,
             filters=options.filters,
             output=options.loss_on,

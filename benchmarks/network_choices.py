@@ -18,6 +18,7 @@ from fourierreg.data.dataset import HEADER, MANIFEST
 TABLE = "network_choices.csv"
 CHOICES = {
     "default": {},
+    "decaying rate": {"decay_epochs": "epochs"},
     "loss on alpha": {"output": "alpha"},
     "separate streams": {"shared_streams": False},
     "PReLU": {"activation": "prelu"},
@@ -49,13 +50,14 @@ def main():
         key = {"choice": name, "pairs": options.pairs, "epochs": options.epochs}
         if tables.has(TABLE, **key):
             continue
+        choice = {k: options.epochs if v == "epochs" else v for k, v in CHOICES[name].items()}
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             trained = fourierreg.train(
                 first_pairs(Path(options.data), options.pairs, folder),
                 folder / "model.keras",
                 epochs=options.epochs,
-                **CHOICES[name],
+                **choice,
             )
         found = trained.card["scores"]["validation"]["all"]
         row = {

@@ -35,6 +35,9 @@ def add_to(commands):
     )
     parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument(
+        "--decay-epochs", type=int, help="epochs over which it falls to a hundredth (constant)"
+    )
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=1000, help="at most (default 1000)")
     parser.add_argument(
@@ -79,6 +82,7 @@ def run(options):
             output=options.loss_on,
             weight_decay=options.weight_decay,
             learning_rate=options.learning_rate,
+            decay_epochs=options.decay_epochs,
             batch_size=options.batch_size,
             epochs=options.epochs,
             patience=options.patience,

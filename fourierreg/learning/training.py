@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import platform
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from fourierreg.learning.scores import scores_of
 
 HEADER = "training.json"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+LEAST_RATE = 0.01  # of the first, where it decays
 PREPROCESSING = (
     "skull-stripped and affinely aligned; resampled to the grid, the source onto the target's; "
     "each divided by the 99.5th percentile of its foreground"
@@ -52,6 +54,7 @@ def train(
     output="log_alpha",
     weight_decay=1e-4,
     learning_rate=5e-4,
+    decay_epochs=None,
     batch_size=16,
     epochs=1000,
     patience=50,
@@ -80,6 +83,8 @@ def train(
         Of `build_network`; the loss is the squared error of `output`.
     learning_rate : float
         Of Adam.
+    decay_epochs : int, optional
+        Epochs over which it falls to a hundredth along half a cosine; constant by default.
     batch_size : int
     epochs : int
         At most.
@@ -112,6 +117,8 @@ def train(
     out = Path(out)
     if out.suffix != ".keras":
         raise InputError(f"--output: expected a name ending in .keras; got {out}")
+    if decay_epochs is not None:
+        checks.count("decay_epochs", decay_epochs)
     checks.choice("output", output, OUTPUTS)
     checks.choice("precision", precision, PRECISIONS)
     checks.positive("learning_rate", float(learning_rate))
@@ -142,6 +149,7 @@ def train(
     }
     run = {
         "learning_rate": float(learning_rate),
+        "decay_epochs": decay_epochs,
         "batch_size": batch_size,
         "augment": augment,
         "precision": _policy(precision),
@@ -241,9 +249,11 @@ def _compiled(fresh, run):
         model = fresh()
     finally:
         keras.config.set_dtype_policy(before)
-    model.compile(
-        optimizer=keras.optimizers.Adam(run["learning_rate"]), loss="mse", metrics=["mse"]
-    )
+    rate = run["learning_rate"]
+    if run["decay_epochs"] is not None:
+        steps = run["decay_epochs"] * math.ceil(run["pairs"]["train"] / run["batch_size"])
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=LEAST_RATE)
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mse"])
     return model
 
 

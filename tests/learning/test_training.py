@@ -121,6 +121,7 @@ def test_splits_by_subject_are_held_to(tmp_path):
         ({"precision": "half"}, "precision: expected"),
         ({"epochs": 0}, "epochs: expected"),
         ({"learning_rate": -1.0}, "learning_rate: expected"),
+        ({"decay_epochs": 0}, "decay_epochs: expected"),
     ],
 )
 def test_bad_arguments(change, line, bullseyes, tmp_path):
@@ -146,7 +147,7 @@ def test_scores():
 def command(folder, out, epochs):
     return [
         *(sys.executable, "-m", "fourierreg", "train", str(folder), "-o", str(out)),
-        *("--epochs", str(epochs), "--deterministic", *FAST_OPTIONS),
+        *("--epochs", str(epochs), "--decay-epochs", "6", "--deterministic", *FAST_OPTIONS),
     ]
 
 
