@@ -1,5 +1,6 @@
 """The command line: what it leaves, and one clear line with exit code 2 for bad input."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -262,3 +263,24 @@ def test_interrupt(number, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in said
     assert said.count("\n") == 1 and list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("bar", ["Progress", "Count"])
+def test_an_interrupt_that_is_swallowed_stops_the_next_iteration(bar):
+    """Callbacks of compiled code lose exceptions; the signal is not lost with them."""
+    from types import SimpleNamespace
+
+    from fourierreg.cli import common
+
+    options = SimpleNamespace(quiet=True, json=False)
+    record = SimpleNamespace(shape=(2, 2), alpha=1.0, prior=0.0, likelihood=0.0)
+    arguments = ("doing", options) if bar == "Progress" else ("doing", "pairs", options)
+    call = (record,) if bar == "Progress" else (1, 2)
+    common.forget_interruptions()
+    with getattr(common, bar)(*arguments) as progress:
+        progress(*call)
+        with contextlib.suppress(KeyboardInterrupt):
+            common.interrupt(signal.SIGINT, None)
+        with pytest.raises(KeyboardInterrupt):
+            progress(*call)
+    common.forget_interruptions()

@@ -3,6 +3,24 @@
 import json
 import sys
 
+_interruptions = []  # signals that came; compiled code may swallow the exception of one
+
+
+def interrupt(signum, frame):
+    """Signal handler: stop here, or, where the exception is swallowed, at the next iteration."""
+    _interruptions.append(signum)
+    raise KeyboardInterrupt
+
+
+def forget_interruptions():
+    """Before a command runs."""
+    _interruptions.clear()
+
+
+def _stop_if_interrupted():
+    if _interruptions:
+        raise KeyboardInterrupt
+
 
 def add_common_options(parser, backend=True):
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
@@ -65,6 +83,7 @@ class Progress:
         return self
 
     def __call__(self, record):
+        _stop_if_interrupted()
         size = "×".join(map(str, record.shape))
         self.bar.set_postfix_str(
             f"α {record.alpha:.3g}, grid {size}, energy {record.prior + record.likelihood:.4g}",
@@ -89,6 +108,7 @@ class Count:
         return self
 
     def __call__(self, done, total):
+        _stop_if_interrupted()
         from tqdm import tqdm
 
         if self.bar is None:  # what was finished before counts as done, not as work

@@ -17,7 +17,9 @@ from fourierreg.cli import (
     simulate,
     train,
 )
+from fourierreg.cli.common import forget_interruptions, interrupt
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EPILOG = """\
 examples:
   fourierreg demo
@@ -42,7 +44,8 @@ def main(argv=None):
     """
     options = _parser().parse_args(argv)
     options.arguments = [str(a) for a in (sys.argv[1:] if argv is None else argv)]
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    forget_interruptions()
+    previous = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:
@@ -54,11 +57,8 @@ def main(argv=None):
         print(f"fourierreg {options.command}: {error}", file=sys.stderr)
         return 2
     finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(signum, frame):
-    raise KeyboardInterrupt
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _is_for_the_user(error):
