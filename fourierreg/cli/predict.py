@@ -74,12 +74,7 @@ def _one(options, model):
     folder = output.prepare_folder(options.output)
     with Progress("refining α", options) as progress:
         found = predict_alpha(model, source, target, sigma=sigma, refine=True, callback=progress)
-    parameters = {
-        "sigma": sigma or "estimate",
-        "alpha0": found.predicted,
-        "num_steps": found.registration.num_steps,
-        "velocity_scale": found.registration.metric.velocity_scale,
-    }
+    parameters = {**found.settings, "num_steps": found.registration.num_steps}
     extra = {
         "model": str(model.path.name),
         "predicted": found.predicted,

@@ -75,8 +75,9 @@ def read_labels(path, name):
 
 
 def resized(image, size):
-    """An image resampled so that its longest axis has `size` voxels, its field of view kept."""
-    if size is None or max(image.shape) == size:
+    """An image resampled so that its longest axis has `size` voxels, or to a shape given as a
+    tuple; its field of view is kept."""
+    if size is None or size in (max(image.shape), tuple(image.shape)):
         return image
     geometry = Geometry.of(image)
     grid = geometry.resized(size)

@@ -47,9 +47,11 @@ class Geometry:
 
     def resized(self, points):
         """The same field of view, its longest axis on `points` voxels, spacing as isotropic as
-        whole voxels allow."""
+        whole voxels allow; or on a shape, where `points` is a tuple."""
         extent = np.asarray(self.spacing) * self.shape
-        shape = tuple(max(1, round(float(e))) for e in points * extent / extent.max())
+        shape = points
+        if not isinstance(points, tuple):
+            shape = tuple(max(1, round(float(e))) for e in points * extent / extent.max())
         spacing = extent / shape
         scale = np.diag([*(spacing / self.spacing), 1.0])
         scale[:3, 3] = 0.5 * (np.diag(scale)[:3] - 1)  # corners stay where they are

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import time
 import zipfile
 from pathlib import Path
@@ -48,7 +49,7 @@ class Checkpoint(keras.callbacks.Callback):
         row["seconds"] = round(time.perf_counter() - self.began, 2)
         state["rows"].append(row)
         state["epoch"] = epoch + 1
-        if state["best"] is None or loss < state["best"]:
+        if math.isfinite(loss) and (state["best"] is None or loss < state["best"]):
             state["best"], state["best_epoch"] = loss, epoch + 1
             best = self.fresh()
             best.set_weights(self.model.get_weights())
@@ -67,7 +68,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 def ended(state, patience):
     """Whether the validation loss has not fallen for `patience` epochs."""
-    return state["best"] is not None and state["epoch"] - state["best_epoch"] >= patience
+    return state["epoch"] - state["best_epoch"] >= patience
 
 
 def load_state(folder):

@@ -15,7 +15,7 @@ import numpy as np
 
 from fourierreg.data import dataset, label_folder, simulated
 from fourierreg.data.nifti import InputError, read_image, resized
-from fourierreg.data.pairs import SPLITS, Pair, check_pairs
+from fourierreg.data.pairs import SPLITS
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 
 CACHED = 64  # images kept in memory, 8 MB each at 128³
@@ -26,7 +26,7 @@ class Example(NamedTuple):
     """A pair and its α.
 
     `source` and `target` are paths of NIfTI images, or `source` alone that of a stored pair
-    (``.npz``); `origin` is one of `ORIGINS`.
+    (``.npz``); `origin` is one of `ORIGINS`; `scans` are the images of persons it comes from.
     """
 
     source: str
@@ -35,6 +35,7 @@ class Example(NamedTuple):
     split: str
     subjects: tuple
     origin: str
+    scans: tuple = ()
 
 
 class Conditions(NamedTuple):
@@ -134,30 +135,38 @@ def _examples(folder, rows, origin):
     for row in rows:
         paths = [str((folder / row[name]).resolve()) for name in ("source", "target")]
         subjects = tuple(row[f"{name}_subject"] for name in ("source", "target"))
-        made.append(Example(*paths, float(row["alpha"]), row["split"], subjects, origin))
+        scans = paths if origin == "labels" else [str(Path(row["image"]).resolve())]
+        made.append(
+            Example(*paths, float(row["alpha"]), row["split"], subjects, origin, tuple(scans))
+        )
     return made
 
 
 def _conditions(folder, rows, labels, *sigma):
-    columns = ("shape", "spacing_mm", "modes", "velocity_scale_mm", "reference_length_mm")
-    found = sorted({tuple(row[name] for name in columns) for row in rows})
-    if len(found) > 1:
-        raise InputError(
-            f"DATASET: the pairs in {folder} differ in shape, spacing, modes or velocity scale "
-            f"({'; '.join(' '.join(f) for f in found)}); label them at one --size"
+    found = None
+    for row in rows:
+        one = Conditions(
+            tuple(map(int, row["shape"].split("x"))),
+            tuple(map(float, row["spacing_mm"].split("x"))),
+            tuple(map(int, row["modes"].split("x"))),
+            float(row["velocity_scale_mm"]),
+            float(row["reference_length_mm"]),
+            tuple(sigma),
+            (labels,),
         )
-    if not found:
-        return None
-    shape, spacing, modes, scale, length = found[0]
-    return Conditions(
-        tuple(map(int, shape.split("x"))),
-        tuple(map(float, spacing.split("x"))),
-        tuple(map(int, modes.split("x"))),
-        float(scale),
-        float(length),
-        tuple(sigma),
-        (labels,),
-    )
+        found = found or one
+        _check_alike(found, one, f"the pairs in {folder}")
+    return found
+
+
+def _check_alike(first, other, who):
+    for name in ("shape", "spacing", "modes", "velocity_scale", "reference_length"):
+        a, b = getattr(first, name), getattr(other, name)
+        if len(np.atleast_1d(a)) != len(np.atleast_1d(b)) or not np.allclose(a, b, rtol=1e-3):
+            raise InputError(
+                f"DATASET: {who} differ in {name.replace('_', ' ')} ({a} and {b}); a network has "
+                "one: label and simulate at the same --size and settings"
+            )
 
 
 def combine(sources):
@@ -170,14 +179,8 @@ def combine(sources):
     """
     sources = list(sources)
     first = sources[0].conditions
-    for other in (s.conditions for s in sources[1:]):
-        for name in ("shape", "spacing", "modes", "velocity_scale", "reference_length"):
-            a, b = getattr(first, name), getattr(other, name)
-            if len(np.atleast_1d(a)) != len(np.atleast_1d(b)) or not np.allclose(a, b, rtol=1e-3):
-                raise InputError(
-                    f"DATASET: the folders differ in {name.replace('_', ' ')} ({a} and {b}); a "
-                    "network has one: label and simulate at the same --size and settings"
-                )
+    for source in sources[1:]:
+        _check_alike(first, source.conditions, "the folders")
     sigma = {str(s): s for source in sources for s in source.conditions.sigma}
     labels = {label for source in sources for label in source.conditions.labels}
     if {"marginal", "joint"} <= labels:
@@ -205,16 +208,18 @@ def check_splits(examples):
             f"DATASET: {homeless} of {len(examples)} pairs have no split while the others do; give "
             "all of them one (fourierreg pairs, simulate --splits)"
         )
-    pairs = []
-    for number, e in enumerate(examples):
-        # Simulated pairs have images of their own; those of label tables share them.
-        shared = e.origin == "labels"
-        names = (e.source, e.target) if shared else (f"{e.source}#{number}", f"{e.target}#{number}")
-        subjects = e.subjects or ("", "")
-        pairs.append(
-            Pair(*names, source_subject=subjects[0], target_subject=subjects[1], split=e.split)
-        )
-    check_pairs(pairs)
+    homes = {}
+    for example in examples:
+        things = [("image", scan) for scan in example.scans]
+        things += [("subject", subject) for subject in example.subjects if subject]
+        for kind, name in things:
+            home = homes.setdefault((kind, name), example.split)
+            if home != example.split:
+                raise InputError(
+                    f"DATASET: {kind} {name} stands in the splits {home!r} and {example.split!r}; "
+                    "a network would be tested on what it has seen: split by subject (fourierreg "
+                    "pairs)"
+                )
 
 
 def split_at_random(examples, fractions, seed):
@@ -238,26 +243,25 @@ def read_example(example, shape):
         with np.load(example.source, allow_pickle=False) as archive:
             return archive["source"], archive["target"]
     return pair_on_grid(
-        _sized(example.source, "source", max(shape)),
-        _sized(example.target, "target", max(shape)),
+        _sized(example.source, "source", shape),
+        _sized(example.target, "target", shape),
         shape,
     )
 
 
 @functools.lru_cache(maxsize=CACHED)
-def _sized(path, name, size):
+def _sized(path, name, shape):
     """An image at a size: scans stand in many pairs."""
-    return resized(read_image(path, name), size)
+    return resized(read_image(path, name), shape)
 
 
 def pair_on_grid(source, target, shape):
     """Voxels of two nibabel images at a network's size, as they were labelled.
 
-    Either is resampled so that its longest axis has as many voxels as that of `shape`, the source
-    onto the target's grid where it has another, and divided by the 99.5th percentile of its
-    foreground.
+    Either is resampled to `shape` over its own field of view, the source onto the target's grid
+    where it has another, and divided by the 99.5th percentile of its foreground.
     """
-    source, target = (resized(image, max(shape)) for image in (source, target))
+    source, target = (resized(image, shape) for image in (source, target))
     there, grid = Geometry.of(source), Geometry.of(target)
     data = [np.asarray(image.dataobj, dtype=np.float32) for image in (source, target)]
     if not there.matches(grid):

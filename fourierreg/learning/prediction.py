@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 
+import keras
 import numpy as np
 
 from fourierreg import checks
@@ -43,6 +44,8 @@ class Prediction:
     seconds : float
     registration : Registration or None
         Of a refinement.
+    settings : dict or None
+        Keywords of `map_alpha` that it was made with.
     """
 
     alpha: float
@@ -53,6 +56,7 @@ class Prediction:
     seconds: float
     accepted: bool | None = None
     registration: Registration | None = None
+    settings: dict | None = None
 
 
 def predict_alpha(model, source, target, *, spacing=None, sigma=None, refine=False, **settings):
@@ -212,8 +216,7 @@ def predictions(model, pairs):
         name: np.stack([pair[place] for pair in pairs])[..., None].astype(np.float32)
         for place, name in enumerate(("source", "target"))
     }
-    values = model.network(inputs, training=False)
-    values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    values = keras.ops.convert_to_numpy(keras.ops.stop_gradient(model.network(inputs)))
     return [_prediction(model.card, float(value)) for value in values[:, 0]]
 
 
@@ -248,10 +251,10 @@ def _refined(model, prediction, source, target, spacing, sigma, settings, began)
         "velocity_scale": model.card["velocity_scale_mm"],
         "modes": tuple(model.card["modes"]),
     }
-    settings = {**trained, **settings}
-    result = map_alpha(
-        source, target, spacing=spacing, sigma=sigma, alpha0=prediction.predicted, **settings
-    )
+    if "marginal" not in model.card["labels"] and "joint" in model.card["labels"]:
+        trained["posterior"] = "joint"
+    settings = {"sigma": sigma, "alpha0": prediction.predicted, **trained, **settings}
+    result = map_alpha(source, target, spacing=spacing, **settings)
     low, high = result.alpha_interval
     accepted = bool(low <= prediction.predicted <= high)
     if not result.converged:
@@ -275,4 +278,5 @@ def _refined(model, prediction, source, target, spacing, sigma, settings, began)
         status=status,
         seconds=time.perf_counter() - began,
         registration=result,
+        settings={name: value for name, value in settings.items() if name != "callback"},
     )

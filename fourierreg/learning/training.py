@@ -127,6 +127,11 @@ def train(
     datasets = [datasets] if isinstance(datasets, str | Path) else list(datasets)
     examples, conditions = combine(read_folder(folder) for folder in datasets)
     if not any(example.split for example in examples):
+        if any(example.origin != "bullseye" for example in examples):
+            raise InputError(
+                "DATASET: the pairs have no splits, and pairs of the same people may not be split "
+                "at random; split by subject (fourierreg pairs, simulate --splits)"
+            )
         examples = split_at_random(examples, fractions, seed)
     split = {name: [e for e in examples if e.split == name] for name in SPLITS}
     for name in SPLITS[:2]:
@@ -155,14 +160,16 @@ def train(
         "precision": _policy(precision),
         "pairs": {name: len(chosen) for name, chosen in split.items()},
         "data_sha256": _digest(examples),
+        "conditions": json.loads(json.dumps(conditions._asdict())),
     }
+    fresh = functools.partial(build_network, conditions.shape, **setting)
+    fresh()  # says what is wrong with its arguments before anything is written
     folder = out.with_suffix(".training")
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder / HEADER, {**setting, **run}, "--output")
     keras.utils.set_random_seed(seed)
     if deterministic:
         _make_deterministic()
-    fresh = functools.partial(build_network, conditions.shape, **setting)
     state, model = load_state(folder)
     if model is None:
         model = _compiled(fresh, run)
@@ -184,6 +191,11 @@ def train(
             callbacks=[Checkpoint(folder, patience, state, fresh, epochs, callback), *callbacks],
             shuffle=False,  # a PairSequence shuffles by itself
             verbose=0,
+        )
+    if state["best"] is None:
+        raise RuntimeError(
+            "learning_rate: the validation error was never a finite number; use a smaller one, or "
+            "precision='float32'"
         )
     best = keras.models.load_model(folder / BEST)
     card = {
@@ -253,14 +265,32 @@ def _compiled(fresh, run):
     if run["decay_epochs"] is not None:
         steps = run["decay_epochs"] * math.ceil(run["pairs"]["train"] / run["batch_size"])
         rate = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=LEAST_RATE)
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mse"])
+    optimizer = keras.optimizers.Adam(rate)
+    if run["precision"] == "mixed_float16":  # said here, or a reloaded network would not know it
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, loss="mse", metrics=["mse"])
     return model
 
 
 def _policy(precision):
     if precision != "auto":
         return precision
-    return "mixed_float16" if keras.distribution.list_devices("gpu") else "float32"
+    return "mixed_float16" if _has_gpu() else "float32"
+
+
+def _has_gpu():
+    """Whether the Keras backend computes on a GPU."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        return bool(tensorflow.config.list_physical_devices("GPU"))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _make_deterministic():
@@ -272,4 +302,4 @@ def _make_deterministic():
     elif keras.backend.backend() == "torch":
         import torch
 
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -102,6 +102,14 @@ def test_a_split_that_leaks_is_refused():
         module.check_splits(found.examples)
 
 
+def test_a_simulated_pair_is_of_its_scan():
+    """A scan in one split, warped, may not stand in a pair of another."""
+    warped = Example("a_s", "a_t", 3.0, "train", (), "simulated", ("scan_1",))
+    real = Example("scan_1", "scan_2", 3.0, "test", (), "labels", ("scan_1", "scan_2"))
+    with pytest.raises(InputError, match="image scan_1 stands in the splits 'train' and 'test'"):
+        module.check_splits([warped, real])
+
+
 def test_several_splits_are_no_sequence():
     with pytest.raises(ValueError, match="one split"):
         PairSequence([example("a", "train"), example("b", "test")], (16, 16))

@@ -36,6 +36,7 @@ def card(grid, spacing, **changes):
         "velocity_scale_mm": 1.0,
         "reference_length_mm": 3.0,
         "sigma": [0.05],
+        "labels": ["truth"],
         "alpha_range": [1.0, 10.0],
         "network": {"output": "log_alpha"},
         "scores": {"validation": scores, "test": scores},
@@ -151,7 +152,13 @@ def test_refinement(flat, tmp_path):
     assert found.registration.metric.velocity_scale == 0.3
     assert found.registration.sigma == 0.02
     assert found.accepted == (low <= found.predicted <= high)
-    assert found.status.startswith("Accepted" if found.accepted else "Not accepted")
+    # a network that says what the estimate says
+    right = tmp_path / "right.keras"
+    network = build_network((24, 24), filters=2, mean=np.log(found.alpha), scale=1e-6)
+    save_with_card(network, right, model.card)
+    near = fourierreg.predict_alpha(right, source, target, **setting)
+    assert near.accepted and near.status.startswith("Accepted")
+    assert near.settings["sigma"] == 0.02 and near.settings["modes"] == 6
     # a prediction that cannot be right
     wrong = tmp_path / "wrong.keras"
     network = build_network((24, 24), filters=2, mean=np.log(3e3), scale=1e-6)

@@ -95,8 +95,11 @@ def test_other_settings_are_refused(trained, bullseyes):
 
 def test_other_data_are_refused(trained, tmp_path):
     other = data.bullseyes(tmp_path / "other", 31)
-    with pytest.raises(InputError, match=r"other values of data_sha256"):
+    with pytest.raises(InputError, match=r"other values of .*data_sha256"):
         train(other, trained.path, **FAST)
+    noisier = data.bullseyes(tmp_path / "noisier", 32, sigma=0.05)
+    with pytest.raises(InputError, match=r"other values of conditions;"):
+        train(noisier, trained.path, **FAST)
 
 
 def test_splits_by_subject_are_held_to(tmp_path):
@@ -120,6 +123,8 @@ def test_splits_by_subject_are_held_to(tmp_path):
         ({"output": "beta"}, "output: expected"),
         ({"precision": "half"}, "precision: expected"),
         ({"epochs": 0}, "epochs: expected"),
+        ({"filters": 0}, "filters: expected"),
+        ({"weight_decay": -1.0}, "weight_decay: expected"),
         ({"learning_rate": -1.0}, "learning_rate: expected"),
         ({"decay_epochs": 0}, "decay_epochs: expected"),
     ],
@@ -166,8 +171,10 @@ def test_a_killed_training_resumes_to_the_same_bits(bullseyes, tmp_path):
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not killed.exists() and len(log.read_text().splitlines()) < 7
+    before = log.read_text().splitlines()
+    assert not killed.exists() and len(before) < 7
     subprocess.run(command(bullseyes, killed, 6), check=True, env=environment)
+    assert log.read_text().splitlines()[: len(before)] == before  # nothing was done again
     first, second = (
         keras.models.load_model(p.with_suffix(".training") / checkpoint.CHECKPOINT)
         for p in (whole, killed)
@@ -176,6 +183,22 @@ def test_a_killed_training_resumes_to_the_same_bits(bullseyes, tmp_path):
         assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path
     for a, b in zip(first.optimizer.variables, second.optimizer.variables, strict=True):
         assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path
+
+
+def test_mixed_precision_resumes_its_optimiser(bullseyes, tmp_path):
+    setting = {**FAST, "precision": "mixed_float16"}
+    trained = train(bullseyes, tmp_path / "model.keras", **setting)
+    _, model = checkpoint.load_state(trained.folder)
+    assert 2 < int(model.optimizer.iterations) <= 2 * 3  # steps that overflow are left out
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    best = keras.models.load_model(trained.path)
+    assert {layer.compute_dtype for layer in best.layers} == {"float32"}
+
+
+def test_people_are_not_split_at_random(tmp_path):
+    folder = data.simulated(tmp_path, 6, size=24, splits=None)
+    with pytest.raises(InputError, match="may not be split at random"):
+        train(folder, tmp_path / "model.keras", **FAST)
 
 
 def test_command(bullseyes, tmp_path, capsys):
