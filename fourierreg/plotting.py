@@ -30,6 +30,51 @@ def show_grid(axes, displacement, spacing, axis=2, color="#0072B2"):
     axes.set(xlim=(-0.5, x.shape[0] - 0.5), ylim=(-0.5, x.shape[1] - 0.5))
 
 
+VIEWS = (("axial", 2), ("coronal", 1), ("sagittal", 0))
+OUTLINES = (
+    *("#E69F00", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#009E73"),
+    *("#FFFFFF", "#0072B2", "#B2DF8A"),
+)
+
+
+def orthogonal_views(axes, image, structures=None, *, position=None):
+    """Draw an axial, a coronal and a sagittal plane, with outlines of structures over them.
+
+    Parameters
+    ----------
+    axes : sequence of three matplotlib.axes.Axes
+    image : array (N_1, N_2, N_3)
+        Axes along right, anterior and superior.
+    structures : dict, optional
+        Name to bool array, as of `merge_labels`.
+    position : sequence of three int, optional
+        The voxel that the planes pass through; the middle one by default.
+
+    Returns
+    -------
+    list of matplotlib.lines.Line2D
+        A handle per structure, for a legend.
+    """
+    from matplotlib.lines import Line2D
+
+    image = to_numpy(image)
+    position = [n // 2 for n in image.shape] if position is None else list(position)
+    top = float(np.percentile(image[image != 0], 99.5)) if image.any() else 1.0
+    structures = structures or {}
+    for ax, (name, axis) in zip(axes, VIEWS, strict=True):
+        plane = np.take(image, position[axis], axis=axis).T
+        ax.imshow(plane, cmap="gray", origin="lower", vmin=0, vmax=top)
+        for inside, color in zip(structures.values(), OUTLINES, strict=False):
+            cut = np.take(to_numpy(inside), position[axis], axis=axis).T
+            if cut.any() and not cut.all():
+                ax.contour(cut.astype(float), levels=[0.5], colors=[color], linewidths=0.8)
+        ax.set(xticks=[], yticks=[], title=name)
+    return [
+        Line2D([], [], color=color, label=name)
+        for name, color in zip(structures, OUTLINES, strict=False)
+    ]
+
+
 def overview(result, source, target):
     """Figure of a run: images, grid, residual before and after, Jacobian, α and energy history.
 

