@@ -1,4 +1,4 @@
-"""Table 1, first two columns: estimation on the full grid against the band, time and memory.
+"""Table 1: estimation on the full grid, in the band, and prediction; time and memory.
 
     python benchmarks/table1.py
 
@@ -7,6 +7,7 @@ process; memory is the peak above that after imports, a warm-up and making the i
 
 - iteration: gradient-descent iterations on v₀ at a fixed α, the same for both;
 - convergence: the whole `map_alpha` (marginal posterior, quasi-Newton, padded as by default);
+- prediction: `predict_alpha` with the shipped model, loaded and called before, median of seven;
 - the full grid's total at 128³ is an extrapolation: that at 64³ times the ratio of its iterations.
 
 Measured parts stand in a table of their own, so that an interrupted run goes on; delete it
@@ -42,7 +43,8 @@ from fourierreg.registration.solver import Solver
 
 TABLE, PARTS_TABLE = "table_1.csv", "table_1_parts.csv"
 ALPHA, SIGMA, STEPS = 5.0, 0.1, 5
-SPACES = ("full", "bandlimited")
+SPACES, NETWORK = ("full", "bandlimited"), "network"
+MODEL = "brain-3d"
 ITERATIONS = 8
 FOLDER = "FOURIERREG_TABLE1"  # where the measured processes find the images
 
@@ -134,6 +136,19 @@ def convergence(size, space):
     }
 
 
+def prediction(size, space):
+    """`predict_alpha`, the model loaded and warm."""
+    model = fourierreg.load_model(MODEL)
+    source, target, spacing = images(size)
+    fourierreg.predict_alpha(model, target, source, spacing=spacing)
+    before, seconds = reset_peak(), []
+    for _ in range(7):
+        found = fourierreg.predict_alpha(model, source, target, spacing=spacing)
+        seconds.append(found.seconds)
+    memory = peak_since(before)
+    return {"alpha": found.alpha, "seconds": float(np.median(seconds)), "memory_mb": memory}
+
+
 @numba.njit(parallel=True)
 def _copy(a, b):
     for i in numba.prange(a.size):
@@ -169,7 +184,12 @@ def floor(size, space):
     return {"fft_seconds": ffts, "traffic_seconds": traffic, "floor_seconds": ffts + traffic}
 
 
-PARTS = {"iterations": iterations, "convergence": convergence, "floor": floor}
+PARTS = {
+    "iterations": iterations,
+    "convergence": convergence,
+    "floor": floor,
+    "prediction": prediction,
+}
 
 
 def measure(part, size, space):
@@ -230,7 +250,28 @@ def report(small, large):
                     "alpha": "" if extrapolated else f"{end['alpha']:.3f}",
                 }
             )
+    for size in sizes:
+        found = measure("prediction", size, NETWORK)
+        rows.append(
+            {
+                **dict.fromkeys(rows[0], ""),
+                "size": size,
+                "space": NETWORK,
+                "seconds_to_convergence": f"{found['seconds']:.3f}",
+                "extrapolated": False,
+                "memory_mb": f"{found['memory_mb']:.0f}",
+                "alpha": f"{found['alpha']:.3f}",
+            }
+        )
     tables.replace(TABLE, rows)
+    for row in rows[:-2]:
+        other = next(r for r in rows[-2:] if r["size"] == row["size"])
+        ratio = float(row["seconds_to_convergence"]) / float(other["seconds_to_convergence"])
+        print(
+            f"{row['size']}³: {row['space']} {row['seconds_to_convergence']} s"
+            f"{' (extrapolated)' if row['extrapolated'] else ''}, "
+            f"{ratio:.0f} × the prediction's {other['seconds_to_convergence']} s"
+        )
     full, band = (steps[large, space] for space in SPACES)
     slow, quick = full["seconds_per_iteration"], band["seconds_per_iteration"]
     print(

@@ -1,0 +1,137 @@
+"""Registrations of real pairs at the estimated and at the predicted α: Dice, images, SyN.
+
+    python benchmarks/brain_registrations.py --work WORK
+    python benchmarks/brain_registrations.py --summary
+
+WORK is that of `brain_network.py --folds`: its folds predict the α of pairs of people they were not
+trained on. Every pair is registered at both α, with the noise of its label, and by ANTs' SyN
+(antspyx, mean squares, identity start) on the same grid.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import tables
+
+import fourierreg
+from fourierreg.data.nifti import read_image, read_labels, resized
+from fourierreg.data.structures import NEUROMORPHOMETRICS
+from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+from fourierreg.metrics import structure_dice
+
+FOLDS, TABLE = "brain_folds.csv", "brain_registrations.csv"
+METHODS = ("affine", "estimate", "prediction", "syn")
+
+
+def label_rows(work):
+    """(source, target) subjects to the row of their label."""
+    rows = {}
+    for name in ("labels", "labels-across"):
+        for row in fourierreg.data.label_folder.read_table(Path(work) / name):
+            rows[row["source_subject"], row["target_subject"]] = row
+    return rows
+
+
+def syn(source, target):
+    """Displacement of SyN, mm along the axes."""
+    import ants
+
+    spacing = Geometry.of(target).spacing
+    arrays = (np.asarray(image.dataobj, dtype=np.float32) for image in (source, target))
+    moving, fixed = (ants.from_numpy(a / foreground_scale(a), spacing=spacing) for a in arrays)
+    result = ants.registration(
+        fixed, moving, "SyNOnly", initial_transform="identity", syn_metric="meansquares"
+    )
+    field = ants.image_read(result["fwdtransforms"][0]).numpy()
+    return np.moveaxis(field, -1, 0).astype(np.float32)
+
+
+def overlaps(labels, grid, displacement):
+    """Dice per structure of labels carried from one grid by a displacement on `grid`."""
+    source, target = labels
+    data, where, there = (
+        np.asarray(source.dataobj, dtype=np.float64),
+        Geometry.of(source),
+        Geometry.of(target),
+    )
+    options = {} if displacement is None else {"displacement": displacement, "grid": grid}
+    moved = resample_onto(data, where, there, order=0, **options).astype(np.int64)
+    return structure_dice(moved, np.asanyarray(target.dataobj), NEUROMORPHOMETRICS)
+
+
+def measure(row, predicted):
+    """Rows of one pair, one per method."""
+    size = int(row["shape"].split("x")[0])
+    images = [resized(read_image(row[name], name), size) for name in ("source", "target")]
+    labels = [read_labels(row[f"{name}_labels"], name) for name in ("source", "target")]
+    noise = {"sigma": float(row["sigma"]), "decimation": float(row["decimation"])}
+    grid = Geometry.of(images[1])
+    made = {
+        name: fourierreg.register(*images, alpha=alpha, **noise)
+        for name, alpha in (("estimate", float(row["alpha"])), ("prediction", predicted))
+    }
+    fields = {name: result.displacement for name, result in made.items()}
+    fields |= {"affine": None, "syn": syn(*images)}
+    inside = made["estimate"].deformed != 0
+    gap = (made["prediction"].deformed - made["estimate"].deformed)[inside]
+    apart = np.sqrt(((fields["prediction"] - fields["estimate"]) ** 2).sum(axis=0))[inside]
+    rows = []
+    for method in METHODS:
+        found = overlaps(labels, grid, fields[method])
+        rows.append(
+            {
+                "source": row["source_subject"],
+                "target": row["target_subject"],
+                "method": method,
+                "alpha": {
+                    "estimate": f"{float(row['alpha']):.4f}",
+                    "prediction": f"{predicted:.4f}",
+                }.get(method, ""),
+                "image_mse": f"{np.mean(gap**2):.3e}" if method == "prediction" else "",
+                "apart_mm": f"{np.sqrt(np.mean(apart**2)):.4f}" if method == "prediction" else "",
+                **{name: f"{found[name]:.4f}" for name in NEUROMORPHOMETRICS},
+            }
+        )
+    return rows
+
+
+def summary():
+    """Mean Dice per structure and method, and how far the two registrations are apart."""
+    rows = tables.read(TABLE)
+    mean = {
+        method: {
+            name: np.mean([float(r[name]) for r in rows if r["method"] == method])
+            for name in NEUROMORPHOMETRICS
+        }
+        for method in METHODS
+    }
+    print(f"{len(rows) // len(METHODS)} pairs; mean Dice")
+    for name in NEUROMORPHOMETRICS:
+        values = "  ".join(f"{method} {mean[method][name]:.4f}" for method in METHODS)
+        print(f"  {name:12s} {values}")
+    gap = max(abs(mean["prediction"][n] - mean["estimate"][n]) for n in NEUROMORPHOMETRICS)
+    pairs = [r for r in rows if r["method"] == "prediction"]
+    for name in ("image_mse", "apart_mm"):
+        print(f"median {name}: {np.median([float(r[name]) for r in pairs]):.2e}")
+    print(f"largest difference of prediction and estimate: {gap:.4f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", default="brain-network")
+    parser.add_argument("--summary", action="store_true")
+    options = parser.parse_args()
+    if not options.summary:
+        labels = label_rows(options.work)
+        for fold in tables.read(FOLDS):
+            who = {name: fold[name] for name in ("source", "target")}
+            if tables.has(TABLE, **who):
+                continue
+            tables.extend(TABLE, measure(labels[tuple(who.values())], float(fold["predicted"])))
+            print(*who.values(), flush=True)
+    summary()
+
+
+if __name__ == "__main__":
+    main()
