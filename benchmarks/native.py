@@ -8,7 +8,6 @@ voxel: cortex, a few voxels thick, shows it most.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -24,12 +23,10 @@ TABLE = "native.csv"
 
 
 def run(scan, sibling):
-    """One row: seconds, warnings, Dice per merged structure."""
-    began = time.perf_counter()
+    """One row: warnings, Dice per merged structure."""
     name = scan.name.removesuffix("_SS.nii.gz")
     labels = nib.load(scan.with_name(f"{name}_glm.nii.gz"))
     made = prepare_brain(nib.load(scan), labels=labels)
-    seconds = time.perf_counter() - began
     truth = nib.load(sibling)
     mine = resample_onto(
         np.asarray(made.labels.dataobj, dtype=np.float64),
@@ -40,7 +37,6 @@ def run(scan, sibling):
     found = structure_dice(mine.astype(int), np.asarray(truth.dataobj), NEUROMORPHOMETRICS)
     return {
         "scan": name,
-        "seconds": f"{seconds:.0f}",
         "warnings": " ".join(made.warnings),
         **{structure: f"{value:.3f}" for structure, value in found.items()},
     }

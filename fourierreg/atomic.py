@@ -1,6 +1,7 @@
 """Files that are complete or absent: written beside their final name, then renamed."""
 
 import contextlib
+import csv
 import os
 import tempfile
 from pathlib import Path
@@ -29,6 +30,20 @@ def temporary_path(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def write_table(path, rows):
+    """A CSV table of dictionaries, all or nothing: every column that any row has."""
+    with replacing(path) as file:
+        write_rows(file, rows)
+
+
+def write_rows(file, rows):
+    """The same into an open file."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def _umask():

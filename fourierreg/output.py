@@ -39,7 +39,7 @@ def prepare_folder(path):
 
 def disk_error(folder, error):
     """The line for a disk that filled up or vanished while results were written."""
-    why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+    why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
     return InputError(f"--output: cannot write to {folder} ({why}); free space and run again")
 
 

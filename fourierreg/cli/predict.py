@@ -13,14 +13,12 @@ from fourierreg.cli.common import (
 
 def add_to(commands):
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "predict", help="α from a network, in under a second", description=run.__doc__
-    )
+    parser = commands.add_parser("predict", help="α from a network", description=run.__doc__)
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="3D NIfTI image")
     parser.add_argument("target", metavar="TARGET", nargs="?", help="3D NIfTI image")
     parser.add_argument("--pairs", metavar="PAIRS.csv", help="many pairs instead of one")
     parser.add_argument(
-        "--model", default="brain-3d", help="name or .keras file (default brain-3d)"
+        "--model", default="brain-3d", help=".keras file, or a shipped model's name (brain-3d)"
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="with --refine a folder; with --pairs a CSV table"
@@ -94,12 +92,11 @@ def _one(options, model):
 
 
 def _many(options, model):
-    import csv
     import sys
     from pathlib import Path
 
     from fourierreg import output
-    from fourierreg.atomic import replacing
+    from fourierreg.atomic import write_rows, write_table
     from fourierreg.cli.pair import noise_of
     from fourierreg.data.pairs import read_pairs
     from fourierreg.learning.prediction import predict_pairs
@@ -117,18 +114,15 @@ def _many(options, model):
             else _plain(result)
         )
         rows.append({**pair._asdict(), **plain})
-    columns = list(dict.fromkeys(name for row in rows for name in row))
     if options.output is not None:
-        with replacing(options.output) as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        try:
+            write_table(options.output, rows)
+        except OSError as error:
+            raise output.disk_error(Path(options.output).parent, error) from error
     if options.json:
         print(json.dumps(rows, indent=1))
     elif options.output is None:
-        writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_rows(sys.stdout, rows)
     return 1 if any(isinstance(result, Exception) for result in found) else 0
 
 

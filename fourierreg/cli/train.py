@@ -45,6 +45,11 @@ def add_to(commands):
     )
     parser.add_argument("--no-augmentation", action="store_true", help="no flips")
     parser.add_argument(
+        "--balanced",
+        action="store_true",
+        help="each kind of pair (labelled, simulated) counts as much as any other",
+    )
+    parser.add_argument(
         "--precision",
         choices=["auto", "float32", "mixed_float16", "mixed_bfloat16"],
         default="auto",
@@ -67,33 +72,14 @@ def run(options):
 
     from fourierreg import output
     from fourierreg.learning.checkpoint import CURVE
-    from fourierreg.learning.training import train
 
     target = Path(options.output)
     output.prepare_folder(target.parent)
-    with Count("training", "epochs", options) as progress:
-        trained = train(
-            options.datasets,
-            target,
-            architecture=options.architecture,
-            filters=options.filters,
-            activation=options.activation,
-            shared_streams=not options.separate_streams,
-            output=options.loss_on,
-            weight_decay=options.weight_decay,
-            learning_rate=options.learning_rate,
-            decay_epochs=options.decay_epochs,
-            batch_size=options.batch_size,
-            epochs=options.epochs,
-            patience=options.patience,
-            augment=not options.no_augmentation,
-            precision=options.precision,
-            deterministic=options.deterministic,
-            licence=options.licence,
-            seed=options.seed,
-            callback=progress,
-        )
-    output.training_figure(trained.log, trained.folder / CURVE)
+    try:
+        trained = _train(options, target)
+        output.training_figure(trained.log, trained.folder / CURVE)
+    except OSError as error:
+        raise output.disk_error(target.parent, error) from error
     if options.json:
         print(json.dumps(trained.card, indent=1))
     elif not options.quiet:
@@ -108,3 +94,31 @@ def run(options):
             f"{trained.path}, best of {len(trained.log)} epochs; log and curve in {trained.folder}"
         )
     return 0
+
+
+def _train(options, target):
+    from fourierreg.learning.training import train
+
+    with Count("training", "epochs", options) as progress:
+        return train(
+            options.datasets,
+            target,
+            architecture=options.architecture,
+            filters=options.filters,
+            activation=options.activation,
+            shared_streams=not options.separate_streams,
+            output=options.loss_on,
+            weight_decay=options.weight_decay,
+            learning_rate=options.learning_rate,
+            decay_epochs=options.decay_epochs,
+            batch_size=options.batch_size,
+            epochs=options.epochs,
+            patience=options.patience,
+            augment=not options.no_augmentation,
+            balanced=options.balanced,
+            precision=options.precision,
+            deterministic=options.deterministic,
+            licence=options.licence,
+            seed=options.seed,
+            callback=progress,
+        )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.atomic import replacing
+from fourierreg.atomic import replacing, write_table
 from fourierreg.data.bullseye import bullseye, random_ellipses
 from fourierreg.data.header import FORMAT, claim
 from fourierreg.data.simulate import simulate_pair
@@ -130,10 +130,7 @@ def make_bullseye_dataset(
         rows.append(_make_pair(folder, index, parameters))
         if callback is not None:
             callback(index + 1, num_pairs)
-    with replacing(folder / MANIFEST) as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(folder / MANIFEST, rows)
     return PairDataset(folder)
 
 

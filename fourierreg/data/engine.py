@@ -9,7 +9,7 @@ from fourierreg import checks
 from fourierreg.data.nifti import InputError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-# Dask has its workers give every freed block back to the system, which costs a pair half its time.
+# Dask has its workers give every freed block back to the system: a pair takes half as long again.
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 CONNECT_SECONDS = 20
 HERE = {"host": "127.0.0.1"}  # what runs on this machine listens to nothing else

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from fourierreg import __version__
-from fourierreg.atomic import replacing
+from fourierreg.atomic import replacing, write_table
 from fourierreg.data import engine
 from fourierreg.data.nifti import InputError, sha256
 
@@ -136,12 +136,8 @@ class LabelFolder:
 
     def write_table(self, rows):
         """``labels.csv``: every column that any row has."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
         try:
-            with replacing(self.path / TABLE) as file:
-                writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_table(self.path / TABLE, rows)
         except OSError as error:
             raise self._disk_error(error) from error
 

@@ -118,7 +118,7 @@ def check_pairs(pairs):
     ------
     InputError
     """
-    seen, homes = set(), {}
+    seen, entries = set(), []
     for pair in pairs:
         key = pair.source, pair.target
         if key in seen:
@@ -130,12 +130,31 @@ def check_pairs(pairs):
             )
         things = [("image", pair.source), ("image", pair.target)]
         things += [("subject", s) for s in (pair.source_subject, pair.target_subject) if s]
+        entries.append((pair.split, things))
+    check_leaks("PAIRS", entries)
+
+
+def check_leaks(argument, entries):
+    """Refuse anything that stands in two splits.
+
+    Parameters
+    ----------
+    argument : str
+        What to name in the error.
+    entries : iterable of (split, list of (kind, name))
+
+    Raises
+    ------
+    InputError
+    """
+    homes = {}
+    for split, things in entries:
         for kind, name in things:
-            home = homes.setdefault((kind, name), pair.split)
-            if home != pair.split:
+            home = homes.setdefault((kind, name), split)
+            if home != split:
                 raise InputError(
-                    f"PAIRS: {kind} {name} stands in the splits {home or '(none)'!r} and "
-                    f"{pair.split or '(none)'!r}; a network would be tested on what it has seen: "
+                    f"{argument}: {kind} {name} stands in the splits {home or '(none)'!r} and "
+                    f"{split or '(none)'!r}; a network would be tested on what it has seen: "
                     "split by subject (fourierreg pairs)"
                 )
 

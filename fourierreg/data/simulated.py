@@ -6,7 +6,6 @@ columns. Pair i depends on the seed and on i alone, so that an interrupted run g
 stopped and a set can be made longer.
 """
 
-import csv
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.atomic import replacing, temporary_path
+from fourierreg.atomic import replacing, temporary_path, write_table
 from fourierreg.data import engine
 from fourierreg.data.header import claim
 from fourierreg.data.nifti import InputError, read_image, read_labels, resized, sha256
@@ -120,10 +119,7 @@ def simulate_pairs(
     for row in table:
         row["split"] = "" if splits is None else splits[row["source_subject"]]
     check_pairs([Pair(**{name: row[name] for name in Pair._fields}) for row in table])
-    with replacing(out / MANIFEST) as file:
-        writer = csv.DictWriter(file, table[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(out / MANIFEST, table)
     return table
 
 

@@ -1,4 +1,4 @@
-"""From a pair of images to α in under a second: network, data, training, prediction. Keras 3."""
+"""From a pair of images to α by a network: architectures, data, training, prediction. Keras 3."""
 
 from fourierreg.learning.quiet import quiet
 

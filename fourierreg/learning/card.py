@@ -1,7 +1,6 @@
 """What a network was trained on and how well it does: ``model_card.json`` inside its file."""
 
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -19,25 +18,9 @@ def save_with_card(model, path, card):
     """
     with temporary_path(path) as name:
         model.save(name)
-        write_card(name, card)
-
-
-def write_card(path, card):
-    """Add a card to a ``.keras`` file that has none."""
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        text = json.dumps({"format": FORMAT, **card}, indent=1, allow_nan=False)
-        archive.writestr(zipfile.ZipInfo(MEMBER, (1980, 1, 1, 0, 0, 0)), text)
-
-
-def replace_card(path, card):
-    """Give a file another card."""
-    with temporary_path(path) as name:
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(name, "w") as new:
-            for item in old.infolist():
-                if item.filename != MEMBER:
-                    with old.open(item) as source, new.open(item, "w") as target:
-                        shutil.copyfileobj(source, target)
-        write_card(name, card)
+        with zipfile.ZipFile(name, "a", zipfile.ZIP_DEFLATED) as archive:
+            text = json.dumps({"format": FORMAT, **card}, indent=1, allow_nan=False)
+            archive.writestr(MEMBER, text)
 
 
 def read_card(path):

@@ -1,6 +1,5 @@
 """A training that can be killed: everything the next epoch needs, in one file per epoch's end."""
 
-import csv
 import json
 import math
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from fourierreg.atomic import replacing, temporary_path
+from fourierreg.atomic import temporary_path, write_table
 
 STATE = "training_state.json"
 CHECKPOINT, BEST, LOG, CURVE = "checkpoint.keras", "best.keras", "log.csv", "curve.png"
@@ -59,7 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.save(name)
             with zipfile.ZipFile(name, "a") as archive:
                 archive.writestr(STATE, json.dumps(state))
-        write_log(self.folder, state)
+        write_table(self.folder / LOG, state["rows"])
         if self.callback is not None:
             self.callback(state["epoch"], self.epochs)
         if ended(state, self.patience):
@@ -79,11 +78,3 @@ def load_state(folder):
     with zipfile.ZipFile(path) as archive:
         state = json.loads(archive.read(STATE))
     return state, keras.models.load_model(path)
-
-
-def write_log(folder, state):
-    """``log.csv``: a row per epoch."""
-    with replacing(Path(folder) / LOG) as file:
-        writer = csv.DictWriter(file, state["rows"][0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(state["rows"])

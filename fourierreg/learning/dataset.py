@@ -12,7 +12,7 @@ INTENSITY = 0.1  # of the natural logarithm of a common factor on both images
 
 
 class PairSequence(keras.utils.PyDataset):
-    """Batches of (images, α) from a list of examples.
+    """Batches of (images, α), and weights where there are any, from a list of examples.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ class PairSequence(keras.utils.PyDataset):
     augment : bool
         Flip axes of both images at random and scale both intensities by one factor: neither
         changes α. Nothing is ever scaled in space, which would.
+    weights : sequence of float, optional
+        Of the squared error of every example; all alike by default.
     seed : int
     memory : float
         Bytes of images that may be kept in memory once they were read.
@@ -47,6 +49,7 @@ class PairSequence(keras.utils.PyDataset):
         output="log_alpha",
         shuffle=False,
         augment=False,
+        weights=None,
         seed=0,
         epoch=0,
         memory=2e9,
@@ -59,6 +62,7 @@ class PairSequence(keras.utils.PyDataset):
             raise ValueError("examples: expected those of one split; got several")
         self.batch_size = checks.count("batch_size", batch_size)
         self.output, self.shuffle, self.augment = output, shuffle, augment
+        self.weights = None if weights is None else np.asarray(weights, dtype=np.float32)
         self.seed, self.epoch = seed, epoch
         self._reorder()
 
@@ -72,7 +76,8 @@ class PairSequence(keras.utils.PyDataset):
             name: np.stack([pair[place] for pair in pairs])[..., None].astype(np.float32)
             for place, name in enumerate(("source", "target"))
         }
-        return inputs, self.values[chosen][:, None]
+        values = self.values[chosen][:, None]
+        return (inputs, values) if self.weights is None else (inputs, values, self.weights[chosen])
 
     def on_epoch_end(self):
         """A new order and new augmentation."""

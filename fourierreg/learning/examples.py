@@ -7,7 +7,6 @@ they are asked for.
 import csv
 import functools
 import json
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,18 +14,19 @@ import numpy as np
 
 from fourierreg.data import dataset, label_folder, simulated
 from fourierreg.data.nifti import InputError, read_image, resized
-from fourierreg.data.pairs import SPLITS
+from fourierreg.data.pairs import SPLITS, check_leaks
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+from fourierreg.spectral.operators import default_reference_length
 
 CACHED = 64  # images kept in memory, 8 MB each at 128³
-ORIGINS = ("labels", "simulated", "bullseye")
 
 
 class Example(NamedTuple):
     """A pair and its α.
 
     `source` and `target` are paths of NIfTI images, or `source` alone that of a stored pair
-    (``.npz``); `origin` is one of `ORIGINS`; `scans` are the images of persons it comes from.
+    (``.npz``); `origin` is "labels", "simulated" or
+    "bullseye"; `scans` are the images of persons it comes from.
     """
 
     source: str
@@ -117,13 +117,13 @@ def _bullseye(folder):
         Example(str(folder / row["file"]), "", row["alpha"], "", (), "bullseye")
         for row in stored.rows
     ]
-    length = math.prod(shape) ** (1 / len(shape)) / 16
+    spacing = (1.0,) * len(shape)
     conditions = Conditions(
         shape,
-        (1.0,) * len(shape),
+        spacing,
         (p["modes"],) * len(shape),
         p["velocity_scale"],
-        length,
+        default_reference_length(shape, spacing),
         (p["sigma"],),
         ("truth",),
     )
@@ -208,18 +208,17 @@ def check_splits(examples):
             f"DATASET: {homeless} of {len(examples)} pairs have no split while the others do; give "
             "all of them one (fourierreg pairs, simulate --splits)"
         )
-    homes = {}
-    for example in examples:
-        things = [("image", scan) for scan in example.scans]
-        things += [("subject", subject) for subject in example.subjects if subject]
-        for kind, name in things:
-            home = homes.setdefault((kind, name), example.split)
-            if home != example.split:
-                raise InputError(
-                    f"DATASET: {kind} {name} stands in the splits {home!r} and {example.split!r}; "
-                    "a network would be tested on what it has seen: split by subject (fourierreg "
-                    "pairs)"
-                )
+    check_leaks(
+        "DATASET",
+        (
+            (
+                example.split,
+                [("image", scan) for scan in example.scans]
+                + [("subject", subject) for subject in example.subjects if subject],
+            )
+            for example in examples
+        ),
+    )
 
 
 def split_at_random(examples, fractions, seed):
@@ -240,8 +239,13 @@ def read_example(example, shape):
     Stored pairs are taken as they are, NIfTI images by `pair_on_grid`.
     """
     if example.origin == "bullseye":
-        with np.load(example.source, allow_pickle=False) as archive:
-            return archive["source"], archive["target"]
+        try:
+            with np.load(example.source, allow_pickle=False) as archive:
+                return archive["source"], archive["target"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"DATASET: {example.source} cannot be read ({error}); make the data set again"
+            ) from error
     return pair_on_grid(
         _sized(example.source, "source", shape),
         _sized(example.target, "target", shape),

@@ -68,8 +68,9 @@ def build_network(
     -----
     "two-stream": per stream four blocks of convolution (5 per axis), batch normalisation,
     activation and max-pooling (2 per axis; the fourth block does not pool, so that 128³ ends at 16³
-    as the paper states: erratum E9); fusion of both streams; three such blocks without pooling; a
-    fully connected layer at every remaining voxel; the average over them; one output.
+    as the paper states: erratum E9); fusion of both streams; three such blocks, of 3 per axis and
+    without pooling; a fully connected layer at every remaining voxel; the average over them; one
+    output.
 
     Fusion is the concatenation of both streams and of their normalised difference: it is small
     beside the features themselves, and a network of this depth does not find it by itself.

@@ -1,4 +1,4 @@
-"""α of a pair from a network: in under a second, with an error bar, or a refusal."""
+"""α of a pair from a network, with an error bar, or a refusal."""
 
 import math
 import time
@@ -67,7 +67,8 @@ def predict_alpha(model, source, target, *, spacing=None, sigma=None, refine=Fal
     model : Model, str or path
         As `load_model` takes it.
     source, target : arrays (N_1, …, N_d), or nibabel images
-        Prepared as the network's training images were (its card says how).
+        Prepared as the network's training images were (its card says how). 3D images are resampled
+        to the network's grid and scaled as those were; 2D ones are taken as they are.
     spacing : float or sequence of float, optional
         mm per voxel of arrays.
     sigma : float or "estimate", optional
@@ -108,7 +109,10 @@ def predict_pairs(model, pairs, *, sigma=None, batch_size=8, callback=None):
     model : Model, str or path
     pairs : sequence of Pair
         As of `read_pairs`.
-    sigma, batch_size
+    sigma
+        As in `predict_alpha`.
+    batch_size : int
+        Pairs at a time.
     callback : callable, optional
         Called with (pairs done, all pairs).
 
@@ -184,10 +188,10 @@ def _inputs(model, source, target, spacing):
     if arrays[1].ndim == len(shape):
         spacing = checks.spacing(spacing, len(shape))
     _check_field("target", arrays[1].shape, spacing, field)
-    if arrays[1].shape == shape:
-        return tuple(arrays)
     if len(shape) == 2:
-        raise ValueError(f"target: expected the network's shape {shape}; got {arrays[1].shape}")
+        if arrays[1].shape != shape:
+            raise ValueError(f"target: expected the network's shape {shape}; got {arrays[1].shape}")
+        return tuple(arrays)
     import nibabel as nib
 
     affine = np.diag([*spacing, 1.0])

@@ -54,7 +54,7 @@ def load_model(name_or_path):
     Parameters
     ----------
     name_or_path : str or path
-        "bullseye-2d", "brain-3d", or a path.
+        One of `shipped_models`, or a path.
 
     Returns
     -------
@@ -68,9 +68,10 @@ def load_model(name_or_path):
     known = shipped_models()
     path = Path(known.get(str(name_or_path), name_or_path))
     if not path.is_file():
-        names = ", ".join(sorted(known)) or "none"
+        names = f"one of {', '.join(sorted(known))}" if known else "(none is shipped yet) a path"
         raise InputError(
-            f"model: expected a .keras file or one of {names}; got {str(name_or_path)!r}"
+            f"model: expected a .keras file of `fourierreg train`, or {names}; "
+            f"got {str(name_or_path)!r}"
         )
     card = read_card(path)
     try:

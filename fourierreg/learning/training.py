@@ -7,6 +7,7 @@ import json
 import math
 import platform
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ def train(
     epochs=1000,
     patience=50,
     augment=True,
+    balanced=False,
     fractions=FRACTIONS,
     precision="auto",
     deterministic=False,
@@ -92,6 +94,9 @@ def train(
         Epochs without a better validation error after which training ends.
     augment : bool
         Of `PairSequence`.
+    balanced : bool
+        Weigh the training pairs so that each kind (of label tables, simulated, bull-eyes) counts as
+        much as any other, however few there are of it.
     fractions : (train, validation, test)
         Of pairs without a split.
     precision : {"auto", "float32", "mixed_float16", "mixed_bfloat16"}
@@ -124,22 +129,7 @@ def train(
     checks.positive("learning_rate", float(learning_rate))
     for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
         checks.count(name, value)
-    datasets = [datasets] if isinstance(datasets, str | Path) else list(datasets)
-    examples, conditions = combine(read_folder(folder) for folder in datasets)
-    if not any(example.split for example in examples):
-        if any(example.origin != "bullseye" for example in examples):
-            raise InputError(
-                "DATASET: the pairs have no splits, and pairs of the same people may not be split "
-                "at random; split by subject (fourierreg pairs, simulate --splits)"
-            )
-        examples = split_at_random(examples, fractions, seed)
-    split = {name: [e for e in examples if e.split == name] for name in SPLITS}
-    for name in SPLITS[:2]:
-        if not split[name]:
-            raise InputError(
-                f"DATASET: no pair in the split {name!r}; split by subject (fourierreg pairs) and "
-                "label or simulate pairs of every split"
-            )
+    split, conditions = _read(datasets, fractions, seed)
     logs = np.log([example.alpha for example in split["train"]])
     setting = {
         "architecture": architecture,
@@ -157,9 +147,10 @@ def train(
         "decay_epochs": decay_epochs,
         "batch_size": batch_size,
         "augment": augment,
+        "balanced": balanced,
         "precision": _policy(precision),
         "pairs": {name: len(chosen) for name, chosen in split.items()},
-        "data_sha256": _digest(examples),
+        "data_sha256": _digest(split),
         "conditions": json.loads(json.dumps(conditions._asdict())),
     }
     fresh = functools.partial(build_network, conditions.shape, **setting)
@@ -173,43 +164,88 @@ def train(
     state, model = load_state(folder)
     if model is None:
         model = _compiled(fresh, run)
-    options = {"batch_size": batch_size, "output": output}
+    checkpoint = Checkpoint(folder, patience, state, fresh, epochs, callback)
     if state["epoch"] < epochs and not ended(state, patience):
-        model.fit(
-            PairSequence(
-                split["train"],
-                conditions.shape,
-                shuffle=True,
-                augment=augment,
-                seed=seed,
-                epoch=state["epoch"],
-                **options,
-            ),
-            validation_data=PairSequence(split["validation"], conditions.shape, **options),
-            initial_epoch=state["epoch"],
-            epochs=epochs,
-            callbacks=[Checkpoint(folder, patience, state, fresh, epochs, callback), *callbacks],
-            shuffle=False,  # a PairSequence shuffles by itself
-            verbose=0,
-        )
+        _fit(model, split, conditions.shape, setting, run, checkpoint, callbacks)
     if state["best"] is None:
         raise RuntimeError(
             "learning_rate: the validation error was never a finite number; use a smaller one, or "
             "precision='float32'"
         )
     best = keras.models.load_model(folder / BEST)
-    card = {
-        "name": out.stem,
+    card = {"name": out.stem, **_card(best, split, conditions, setting, run, state)}
+    save_with_card(best, out, {**card, "licence": licence})
+    return Trained(out, {**card, "licence": licence}, state["rows"], folder)
+
+
+def _read(datasets, fractions, seed):
+    """Examples of every split, and what they have in common."""
+    datasets = [datasets] if isinstance(datasets, str | Path) else datasets
+    examples, conditions = combine(read_folder(folder) for folder in datasets)
+    if not any(example.split for example in examples):
+        if any(example.origin != "bullseye" for example in examples):
+            raise InputError(
+                "DATASET: the pairs have no splits, and pairs of the same people may not be split "
+                "at random; split by subject (fourierreg pairs, simulate --splits)"
+            )
+        examples = split_at_random(examples, fractions, seed)
+    split = {name: [e for e in examples if e.split == name] for name in SPLITS}
+    for name in SPLITS[:2]:
+        if not split[name]:
+            raise InputError(
+                f"DATASET: no pair in the split {name!r}; split by subject (fourierreg pairs) and "
+                "label or simulate pairs of every split"
+            )
+    return split, conditions
+
+
+def _fit(model, split, shape, setting, run, checkpoint, callbacks):
+    """Epochs from where the checkpoint's state is."""
+    options = {"batch_size": run["batch_size"], "output": setting["output"]}
+    done = checkpoint.state["epoch"]
+    batches = PairSequence(
+        split["train"],
+        shape,
+        shuffle=True,
+        augment=run["augment"],
+        weights=_weights(split["train"]) if run["balanced"] else None,
+        seed=setting["seed"],
+        epoch=done,
+        **options,
+    )
+    model.fit(
+        batches,
+        validation_data=PairSequence(split["validation"], shape, **options),
+        initial_epoch=done,
+        epochs=checkpoint.epochs,
+        callbacks=[checkpoint, *callbacks],
+        shuffle=False,  # a PairSequence shuffles by itself
+        verbose=0,
+    )
+
+
+def _weights(examples):
+    """Weights of 1 on average, and alike in sum for every kind."""
+    counts = Counter(example.origin for example in examples)
+    return [len(examples) / (len(counts) * counts[example.origin]) for example in examples]
+
+
+def _card(best, split, conditions, setting, run, state):
+    """What the network was trained on and how well it does."""
+    backend = keras.backend.backend()
+    stored = all(example.origin == "bullseye" for example in split["train"])
+    alphas = [example.alpha for example in split["train"]]
+    return {
         "created": time.strftime("%Y-%m-%d"),
         "grid": list(conditions.shape),
         "spacing_mm": list(conditions.spacing),
-        "preprocessing": PREPROCESSING,
+        "preprocessing": "none: images as they were made" if stored else PREPROCESSING,
         "modes": list(conditions.modes),
         "velocity_scale_mm": conditions.velocity_scale,
         "reference_length_mm": conditions.reference_length,
         "sigma": list(conditions.sigma),
         "labels": list(conditions.labels),
-        "alpha_range": [float(f(e.alpha for e in split["train"])) for f in (min, max)],
+        "alpha_range": [min(alphas), max(alphas)],
         "network": setting,
         "training": {
             **run,
@@ -218,7 +254,6 @@ def train(
             "seconds": round(sum(row["seconds"] for row in state["rows"])),
         },
         "data": _origins(split),
-        "licence": licence,
         "scores": {
             name: scores_of(best, split[name], conditions.shape, setting)
             for name in SPLITS[1:]
@@ -228,16 +263,18 @@ def train(
             "fourierreg": __version__,
             "python": platform.python_version(),
             "keras": keras.__version__,
-            keras.backend.backend(): importlib.import_module(keras.backend.backend()).__version__,
+            backend: importlib.import_module(backend).__version__,
         },
     }
-    save_with_card(best, out, card)
-    return Trained(out, card, state["rows"], folder)
 
 
-def _digest(examples):
+def _digest(split):
     """Of the names, α and splits of all pairs."""
-    named = [[Path(e.source).name, Path(e.target).name, e.alpha, e.split] for e in examples]
+    named = [
+        [Path(e.source).name, Path(e.target).name, e.alpha, e.split]
+        for examples in split.values()
+        for e in examples
+    ]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 

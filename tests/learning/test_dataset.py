@@ -142,6 +142,16 @@ def test_batches(bullseyes):
     np.testing.assert_allclose(all_values(batches(bullseyes, output="alpha")), truth, rtol=1e-6)
 
 
+def test_weights_go_with_their_pairs(bullseyes):
+    plain = batches(bullseyes)
+    weights = np.arange(10.0) + 1
+    weight_of = dict(zip(plain.values.tolist(), weights, strict=True))
+    shuffled = batches(bullseyes, shuffle=True, weights=weights)
+    for index in range(len(shuffled)):
+        _, values, found = shuffled[index]
+        np.testing.assert_array_equal(found, [weight_of[v] for v in values[:, 0].tolist()])
+
+
 def test_order_belongs_to_seed_and_epoch(bullseyes):
     options = {"shuffle": True, "augment": True, "seed": 3}
     first = batches(bullseyes, **options)

@@ -1,6 +1,7 @@
 """Training trains, stops, resumes to the same bits, and says what it did."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 import fourierreg
 from fourierreg.cli import main
 from fourierreg.data.nifti import InputError
-from fourierreg.learning import checkpoint
+from fourierreg.learning import checkpoint, training
 from fourierreg.learning.dataset import PairSequence
 from fourierreg.learning.examples import read_folder
 from fourierreg.learning.network import build_network
@@ -185,6 +186,60 @@ def test_a_killed_training_resumes_to_the_same_bits(bullseyes, tmp_path):
         assert np.array_equal(*map(keras.ops.convert_to_numpy, (a, b))), a.path
 
 
+ELSEWHERE = """
+import sys
+import numpy as np
+import fourierreg
+folder, out = sys.argv[1:]
+for epochs in (1, 2):  # stopped and resumed
+    trained = fourierreg.train(folder, out + "/model.keras", filters=2, batch_size=8, epochs=epochs)
+images = np.random.default_rng(0).random((2, 24, 24), dtype=np.float32)
+print(trained.card["versions"]["jax"], fourierreg.predict_alpha(trained.path, *images).alpha)
+"""
+
+
+def test_training_under_another_backend(bullseyes, tmp_path):
+    """Trained, stopped and resumed under JAX; read here."""
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", ELSEWHERE, str(bullseyes), str(tmp_path)]
+    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    images = np.random.default_rng(0).random((2, 24, 24), dtype=np.float32)
+    here = fourierreg.predict_alpha(tmp_path / "model.keras", *images).alpha
+    assert here == pytest.approx(float(done.stdout.split()[-1]), rel=1e-4)
+
+
+def test_balanced_kinds_count_alike(bullseyes, tmp_path, monkeypatch):
+    """In training; the validation error stays that of the pairs as they are."""
+    found = read_folder(bullseyes)
+    few = [
+        e._replace(
+            origin="labels" if i % 4 == 0 else "bullseye", split="train" if i < 26 else "validation"
+        )
+        for i, e in enumerate(found.examples)
+    ]
+    monkeypatch.setattr(training, "read_folder", lambda folder: found._replace(examples=few))
+    made = []
+
+    class Recorded(PairSequence):
+        def __init__(self, examples, shape, **options):
+            made.append((examples, options))
+            super().__init__(examples, shape, **options)
+
+        def _read(self, index):
+            return np.zeros((2, 24, 24), dtype=np.float32)
+
+    monkeypatch.setattr(training, "PairSequence", Recorded)
+    monkeypatch.setattr("fourierreg.learning.scores.PairSequence", Recorded)
+    trained = train(bullseyes, tmp_path / "model.keras", balanced=True, **FAST)
+    (examples, options), (_, validation) = made[:2]
+    weights = np.array(options["weights"])
+    real = np.array([e.origin == "labels" for e in examples])
+    assert 0 < real.sum() < real.size / 2
+    assert weights[real].sum() == pytest.approx(weights[~real].sum())
+    assert weights.mean() == pytest.approx(1)
+    assert "weights" not in validation and trained.card["training"]["balanced"]
+
+
 def test_mixed_precision_resumes_its_optimiser(bullseyes, tmp_path):
     setting = {**FAST, "precision": "mixed_float16"}
     trained = train(bullseyes, tmp_path / "model.keras", **setting)
@@ -210,3 +265,22 @@ def test_command(bullseyes, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["grid"] == [24, 24]
     assert main([*again, "--batch-size", "4"]) == 2
     assert "other values of batch_size" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(bullseyes, tmp_path, capsys, monkeypatch):
+    """What was kept before stays, and the same command goes on from it."""
+    out = tmp_path / "model.keras"
+    command = ["train", str(bullseyes), "-o", str(out), *FAST_OPTIONS, "--epochs"]
+    assert main([*command, "1"]) == 0
+    before = (out.with_suffix(".training") / checkpoint.CHECKPOINT).read_bytes()
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "temporary_path", full)
+        assert main([*command, "2"]) == 2
+    said = capsys.readouterr().err
+    assert "the disk is full" in said and said.count("\n") == 1
+    assert (out.with_suffix(".training") / checkpoint.CHECKPOINT).read_bytes() == before
+    assert main([*command, "2"]) == 0
