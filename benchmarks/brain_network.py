@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import tables
+from labels import short
 from scipy.stats import spearmanr
 
 import fourierreg
@@ -33,6 +34,7 @@ from fourierreg.learning.examples import combine, read_folder
 from fourierreg.learning.scores import predicted_logs
 
 SCORES, FOLDS, PREDICTIONS = "brain_network.csv", "brain_folds.csv", "brain_predictions.csv"
+LABELS = "brain_labels.csv"
 NAME = "brain-3d"
 ALPHAS = (3.0, 12.0)
 SIGMA = 0.03
@@ -259,7 +261,9 @@ def main():
         return
     if options.folds:
         rows += label(options, across(scans, homes), "labels-across")
-        cross_validate(options, [row for row in rows if row["state"] == "done"])
+        rows = [row for row in rows if row["state"] == "done"]
+        tables.replace(LABELS, [short(row) for row in rows])
+        cross_validate(options, rows)
     elif options.control:
         trained = train(options, shuffled(pairs), "control", options.epochs)
         keep("control", trained.card)

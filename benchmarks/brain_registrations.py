@@ -15,6 +15,7 @@ import numpy as np
 import tables
 
 import fourierreg
+from fourierreg.data.label_folder import read_table
 from fourierreg.data.nifti import read_image, read_labels, resized
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
@@ -28,7 +29,7 @@ def label_rows(work):
     """(source, target) subjects to the row of their label."""
     rows = {}
     for name in ("labels", "labels-across"):
-        for row in fourierreg.data.label_folder.read_table(Path(work) / name):
+        for row in read_table(Path(work) / name):
             rows[row["source_subject"], row["target_subject"]] = row
     return rows
 
