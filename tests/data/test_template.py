@@ -19,7 +19,7 @@ def test_brain_on_its_cube():
 
 
 def test_labels_lie_on_the_brain():
-    image, labels, affine = labelled_template_brain(SIZE)
+    image, labels, _ = labelled_template_brain(SIZE)
     assert labels.shape == image.shape and labels.dtype == np.int16
     assert np.mean(image[labels > 0] > 0) > 0.99
     parts = merge_labels(labels, NEUROMORPHOMETRICS)
