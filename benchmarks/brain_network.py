@@ -14,7 +14,6 @@ people and predict those of three.
 
 import argparse
 import csv
-import math
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -22,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import tables
 from labels import short
-from scipy.stats import spearmanr
 
 import fourierreg
 from fourierreg.atomic import write_table
@@ -31,7 +29,7 @@ from fourierreg.data.pairs import find_scans, make_pairs, split_subjects
 from fourierreg.data.simulated import MANIFEST
 from fourierreg.learning.card import save_with_card
 from fourierreg.learning.examples import combine, read_folder
-from fourierreg.learning.scores import predicted_logs
+from fourierreg.learning.scores import errors, predicted_logs
 
 SCORES, FOLDS, PREDICTIONS = "brain_network.csv", "brain_folds.csv", "brain_predictions.csv"
 LABELS = "brain_labels.csv"
@@ -174,23 +172,18 @@ def ship(options):
     found, truth, constant = (
         np.log([float(row[key]) for row in rows]) for key in ("predicted", "alpha", "constant")
     )
-    spread = float(np.var(truth))
-    r_squared = 1 - float(np.mean((found - truth) ** 2)) / spread
-    rank = float(spearmanr(found, truth).statistic)
+    scores = errors(found, truth, constant)
     note = (
-        "On real pairs of unseen people the network tells little of how α differs from pair to "
-        "pair: it is hardly better, or no better, than the mean. Refine its predictions."
-        if r_squared <= 0
-        else "On real pairs of unseen people the network tells some of how α differs."
+        "It does not tell how α differs between real pairs of unseen people: there it is no better "
+        "than the mean. Refine its predictions."
+        if scores["r_squared"] <= 0
+        else "It tells some of how α differs between real pairs of unseen people."
     )
     folds = {
         "what": f"real pairs only, {NUM_FOLDS} folds over subjects",
-        "pairs": len(rows),
-        "r_squared": r_squared,
-        "r_squared_of_constant": 1 - float(np.mean((constant - truth) ** 2)) / spread,
-        "spearman": rank,
+        **scores,
         "sd_of_labels": float(np.sqrt(np.mean([float(row["sd"]) ** 2 for row in rows]))),
-        "sd_among_pairs": math.sqrt(spread),
+        "sd_among_pairs": float(truth.std()),
         "note": note,
     }
     print(folds)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import tables
+from rivals import ants_syn
 
 import fourierreg
 from fourierreg.data.label_folder import read_table
+from fourierreg.data.labelling import carried_dice
 from fourierreg.data.nifti import read_image, read_labels, resized
 from fourierreg.data.structures import NEUROMORPHOMETRICS
-from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
-from fourierreg.metrics import structure_dice
+from fourierreg.image.geometry import Geometry, foreground_scale
 
 FOLDS, TABLE = "brain_folds.csv", "brain_registrations.csv"
 METHODS = ("affine", "estimate", "prediction", "syn")
@@ -34,33 +35,6 @@ def label_rows(work):
     return rows
 
 
-def syn(source, target):
-    """Displacement of SyN, mm along the axes."""
-    import ants
-
-    spacing = Geometry.of(target).spacing
-    arrays = (np.asarray(image.dataobj, dtype=np.float32) for image in (source, target))
-    moving, fixed = (ants.from_numpy(a / foreground_scale(a), spacing=spacing) for a in arrays)
-    result = ants.registration(
-        fixed, moving, "SyNOnly", initial_transform="identity", syn_metric="meansquares"
-    )
-    field = ants.image_read(result["fwdtransforms"][0]).numpy()
-    return np.moveaxis(field, -1, 0).astype(np.float32)
-
-
-def overlaps(labels, grid, displacement):
-    """Dice per structure of labels carried from one grid by a displacement on `grid`."""
-    source, target = labels
-    data, where, there = (
-        np.asarray(source.dataobj, dtype=np.float64),
-        Geometry.of(source),
-        Geometry.of(target),
-    )
-    options = {} if displacement is None else {"displacement": displacement, "grid": grid}
-    moved = resample_onto(data, where, there, order=0, **options).astype(np.int64)
-    return structure_dice(moved, np.asanyarray(target.dataobj), NEUROMORPHOMETRICS)
-
-
 def measure(row, predicted):
     """Rows of one pair, one per method."""
     size = int(row["shape"].split("x")[0])
@@ -73,13 +47,16 @@ def measure(row, predicted):
         for name, alpha in (("estimate", float(row["alpha"])), ("prediction", predicted))
     }
     fields = {name: result.displacement for name, result in made.items()}
-    fields |= {"affine": None, "syn": syn(*images)}
+    arrays = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
+    field, _ = ants_syn(*(a / foreground_scale(a) for a in arrays), grid.spacing)
+    fields |= {"affine": None, "syn": field}
     inside = made["estimate"].deformed != 0
     gap = (made["prediction"].deformed - made["estimate"].deformed)[inside]
-    apart = np.sqrt(((fields["prediction"] - fields["estimate"]) ** 2).sum(axis=0))[inside]
+    apart = ((fields["prediction"] - fields["estimate"]) ** 2).sum(axis=0)[inside]
     rows = []
     for method in METHODS:
-        found = overlaps(labels, grid, fields[method])
+        carried = () if fields[method] is None else (fields[method], grid)
+        found = carried_dice(*labels, NEUROMORPHOMETRICS, *carried)
         rows.append(
             {
                 "source": row["source_subject"],
@@ -90,7 +67,7 @@ def measure(row, predicted):
                     "prediction": f"{predicted:.4f}",
                 }.get(method, ""),
                 "image_mse": f"{np.mean(gap**2):.3e}" if method == "prediction" else "",
-                "apart_mm": f"{np.sqrt(np.mean(apart**2)):.4f}" if method == "prediction" else "",
+                "apart_mm": f"{np.sqrt(np.mean(apart)):.4f}" if method == "prediction" else "",
                 **{name: f"{found[name]:.4f}" for name in NEUROMORPHOMETRICS},
             }
         )

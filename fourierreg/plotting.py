@@ -1,8 +1,11 @@
 """Pictures of results. Functions take results and draw on matplotlib figures."""
 
+from itertools import cycle
+
 import numpy as np
 
 from fourierreg.backend import to_numpy
+from fourierreg.image.geometry import foreground_scale
 
 GRID_STEP = 6  # voxels between lines of a transformation grid
 
@@ -40,6 +43,8 @@ OUTLINES = (
 def orthogonal_views(axes, image, structures=None, *, position=None):
     """Draw an axial, a coronal and a sagittal plane, with outlines of structures over them.
 
+    There are nine colours; further structures begin again with the first.
+
     Parameters
     ----------
     axes : sequence of three matplotlib.axes.Axes
@@ -59,19 +64,19 @@ def orthogonal_views(axes, image, structures=None, *, position=None):
 
     image = to_numpy(image)
     position = [n // 2 for n in image.shape] if position is None else list(position)
-    top = float(np.percentile(image[image != 0], 99.5)) if image.any() else 1.0
+    top = foreground_scale(image)
     structures = structures or {}
     for ax, (name, axis) in zip(axes, VIEWS, strict=True):
         plane = np.take(image, position[axis], axis=axis).T
         ax.imshow(plane, cmap="gray", origin="lower", vmin=0, vmax=top)
-        for inside, color in zip(structures.values(), OUTLINES, strict=False):
+        for inside, color in zip(structures.values(), cycle(OUTLINES), strict=False):
             cut = np.take(to_numpy(inside), position[axis], axis=axis).T
             if cut.any() and not cut.all():
                 ax.contour(cut.astype(float), levels=[0.5], colors=[color], linewidths=0.8)
         ax.set(xticks=[], yticks=[], title=name)
     return [
         Line2D([], [], color=color, label=name)
-        for name, color in zip(structures, OUTLINES, strict=False)
+        for name, color in zip(structures, cycle(OUTLINES), strict=False)
     ]
 
 
@@ -93,7 +98,7 @@ def overview(result, source, target):
     axes = figure.subplots(3, 3)
     source, target = to_numpy(source), to_numpy(target)
     deformed = to_numpy(result.deformed)
-    top = float(np.percentile(target[target != 0], 99.5))
+    top = foreground_scale(target)
     for ax, image, title in zip(
         axes[0],
         (source, target, deformed),

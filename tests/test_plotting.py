@@ -34,6 +34,14 @@ def test_orthogonal_views(axes):
         np.testing.assert_allclose(corners.max(axis=0), np.add(high, 0.5))
 
 
+def test_no_structure_is_left_out(axes):
+    inside = np.zeros((5, 5, 5), dtype=bool)
+    inside[1:4, 1:4, 1:4] = True
+    many = {str(i): inside for i in range(11)}
+    assert len(orthogonal_views(axes, np.ones((5, 5, 5)), many)) == 11
+    assert all(len(ax.collections) == 11 for ax in axes)
+
+
 def test_an_image_alone(axes):
     assert orthogonal_views(axes, np.zeros((4, 4, 4))) == []
     assert all(len(ax.images) == 1 for ax in axes)

@@ -239,6 +239,31 @@ def overlaps(pair, result, structures):
     return columns
 
 
+def carried_dice(source, target, structures=None, displacement=None, grid=None):
+    """Dice of labels carried from source to target, on the grid of the target's labels.
+
+    Parameters
+    ----------
+    source, target : nibabel label maps
+    structures : dict, optional
+        Merged structures; every label by default.
+    displacement : ndarray (3, N_1, N_2, N_3), optional
+        In mm along the axes of `grid`; by the headers only without it.
+    grid : Geometry, optional
+        Where the displacement lives.
+
+    Returns
+    -------
+    dict
+    """
+    data, truth = (np.asanyarray(image.dataobj) for image in (source, target))
+    there = Geometry.of(target)
+    moved = resample_onto(
+        data.astype(np.float64), Geometry.of(source), there, displacement, order=0, grid=grid
+    ).astype(np.int64)
+    return dice(moved, truth) if structures is None else structure_dice(moved, truth, structures)
+
+
 def overlaps_of(result, source, target, structures=None):
     """Dice before (headers only) and after a registration, on the grid of the target's labels.
 
@@ -255,16 +280,10 @@ def overlaps_of(result, source, target, structures=None):
     dict
         Structure, and ``mean``, to [before, after].
     """
-    data, truth = (np.asanyarray(image.dataobj) for image in (source, target))
-    data, where, there = data.astype(np.float64), Geometry.of(source), Geometry.of(target)
     u = to_numpy(result.displacement)
-    before = resample_onto(data, where, there, order=0)
-    after = resample_onto(data, where, there, u, order=0, grid=result.geometry)
-    both = (moved.astype(np.int64) for moved in (before, after))
-    if structures is None:
-        each = [dice(moved, truth) for moved in both]
-    else:
-        each = [structure_dice(moved, truth, structures) for moved in both]
+    each = [
+        carried_dice(source, target, structures, *carried) for carried in ((), (u, result.geometry))
+    ]
     names = list(dict.fromkeys([*each[0], *each[1]]))
     found = {str(name): [e.get(name, math.nan) for e in each] for name in names}
     known = [values for values in found.values() if not any(map(math.isnan, values))]

@@ -68,10 +68,9 @@ def load_model(name_or_path):
     known = shipped_models()
     path = Path(known.get(str(name_or_path), name_or_path))
     if not path.is_file():
-        names = f"one of {', '.join(sorted(known))}" if known else "(none is shipped yet) a path"
+        names = f", or one of {', '.join(sorted(known))}" if known else " (no model is shipped yet)"
         raise InputError(
-            f"model: expected a .keras file of `fourierreg train`, or {names}; "
-            f"got {str(name_or_path)!r}"
+            f"model: expected a .keras file of `fourierreg train`{names}; got {str(name_or_path)!r}"
         )
     card = read_card(path)
     try:

@@ -250,19 +250,3 @@ def test_bad_arguments_of_the_command(tmp_path, template, scan, capsys):
     assert "several scans are called sub-1" in capsys.readouterr().err
     assert main(["prepare", image, "-o", str(tmp_path / "out"), "--labels", image, image]) == 2
     assert "--labels: expected one per image" in capsys.readouterr().err
-
-
-def test_the_default_template_has_labels_in_its_space():
-    from fourierreg.data.structures import NEUROMORPHOMETRICS
-    from fourierreg.data.template import icbm2009c
-
-    image, labels = icbm2009c()
-    grid = resample_onto(
-        np.asanyarray(labels.dataobj).astype(float),
-        Geometry.of(labels),
-        Geometry.of(image),
-        order=0,
-    )
-    brain = np.asanyarray(image.dataobj) > 0
-    assert (brain & (grid > 0)).sum() > 0.9 * (grid > 0).sum()
-    assert all(np.isin(grid, values).any() for values in NEUROMORPHOMETRICS.values())
