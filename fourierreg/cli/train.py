@@ -43,7 +43,16 @@ def add_to(commands):
     parser.add_argument(
         "--patience", type=int, default=50, help="epochs without progress to stop after"
     )
-    parser.add_argument("--no-augmentation", action="store_true", help="no flips")
+    parser.add_argument(
+        "--no-augmentation", action="store_true", help="no flips, swaps or smoothing"
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        default=0.0,
+        metavar="VOXELS",
+        help="smooth both images of half the pairs by up to so much (sd of a Gaussian; default 0)",
+    )
     parser.add_argument(
         "--balanced",
         action="store_true",
@@ -115,6 +124,7 @@ def _train(options, target):
             epochs=options.epochs,
             patience=options.patience,
             augment=not options.no_augmentation,
+            smoothing=options.smoothing,
             balanced=options.balanced,
             precision=options.precision,
             deterministic=options.deterministic,

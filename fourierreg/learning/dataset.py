@@ -4,6 +4,7 @@ import math
 
 import keras
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from fourierreg import checks
 from fourierreg.learning.examples import read_example
@@ -27,7 +28,8 @@ class PairSequence(keras.utils.PyDataset):
         Another order in every epoch.
     augment : bool
         Flip axes of both images at random and scale both intensities by one factor: neither
-        changes α. Nothing is ever scaled in space, which would.
+        changes α. Bull-eyes on a square also have their axes swapped; brains have not, which look
+        different from every side. Nothing is ever scaled in space, which would change α.
     weights : sequence of float, optional
         Of the squared error of every example; all alike by default.
     seed : int
@@ -49,6 +51,7 @@ class PairSequence(keras.utils.PyDataset):
         output="log_alpha",
         shuffle=False,
         augment=False,
+        smoothing=0.0,
         weights=None,
         seed=0,
         epoch=0,
@@ -61,7 +64,8 @@ class PairSequence(keras.utils.PyDataset):
         if len({example.split for example in self.examples}) > 1:
             raise ValueError("examples: expected those of one split; got several")
         self.batch_size = checks.count("batch_size", batch_size)
-        self.output, self.shuffle, self.augment = output, shuffle, augment
+        self.output, self.shuffle = output, shuffle
+        self.augment, self.smoothing = augment, smoothing
         self.weights = None if weights is None else np.asarray(weights, dtype=np.float32)
         self.seed, self.epoch = seed, epoch
         self._reorder()
@@ -102,7 +106,14 @@ class PairSequence(keras.utils.PyDataset):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         axes = tuple(np.flatnonzero(rng.random(len(self.shape)) < 0.5))
         factor = np.float32(np.exp(rng.uniform(-INTENSITY, INTENSITY)))
-        return tuple(factor * np.flip(image, axes) for image in pair)
+        flipped = tuple(factor * np.flip(image, axes) for image in pair)
+        width = rng.uniform(-self.smoothing, self.smoothing)
+        if self.examples[index].origin == "bullseye" and len(set(self.shape)) == 1:
+            order = rng.permutation(len(self.shape))
+            flipped = tuple(np.transpose(image, order) for image in flipped)
+        if width <= 0:
+            return flipped
+        return tuple(gaussian_filter(image, width, truncate=3) for image in flipped)
 
     def _keep(self, index):
         """The images of an example from their files, kept while there is room."""

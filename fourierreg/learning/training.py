@@ -60,6 +60,7 @@ def train(
     epochs=1000,
     patience=50,
     augment=True,
+    smoothing=0.0,
     balanced=False,
     fractions=FRACTIONS,
     precision="auto",
@@ -92,7 +93,7 @@ def train(
         At most.
     patience : int
         Epochs without a better validation error after which training ends.
-    augment : bool
+    augment, smoothing
         Of `PairSequence`.
     balanced : bool
         Weigh the training pairs so that each kind (of label tables, simulated, bull-eyes) counts as
@@ -147,6 +148,7 @@ def train(
         "decay_epochs": decay_epochs,
         "batch_size": batch_size,
         "augment": augment,
+        "smoothing": 0.0 if smoothing == 0 else checks.positive("smoothing", float(smoothing)),
         "balanced": balanced,
         "precision": _policy(precision),
         "pairs": {name: len(chosen) for name, chosen in split.items()},
@@ -208,6 +210,7 @@ def _fit(model, split, shape, setting, run, checkpoint, callbacks):
         shape,
         shuffle=True,
         augment=run["augment"],
+        smoothing=run["smoothing"],
         weights=_weights(split["train"]) if run["balanced"] else None,
         seed=setting["seed"],
         epoch=done,

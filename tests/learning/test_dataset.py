@@ -1,7 +1,11 @@
 """Examples and batches: what is read, in which order, and what must never be mixed."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.optimize import minimize_scalar
 
 from fourierreg.data.labelling import label_pairs
 from fourierreg.data.nifti import InputError
@@ -181,24 +185,48 @@ def test_images_are_kept_while_there_is_room(bullseyes, monkeypatch):
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_augmentation_flips_both_images_and_scales_them_alike(bullseyes):
+def test_smoothing_is_the_same_for_both_images_of_half_the_pairs(bullseyes):
+    plain = batches(bullseyes, augment=True, seed=1)
+    smoothed = batches(bullseyes, augment=True, smoothing=1.5, seed=1)
+    widths = []
+    for index in range(len(plain.examples)):
+        before, after = plain._read(index), smoothed._read(index)
+        if np.array_equal(before, after):
+            continue
+
+        def gap(width, before=before, after=after):
+            return sum(
+                np.sum((gaussian_filter(b, width, truncate=3) - a) ** 2)
+                for b, a in zip(before, after, strict=True)
+            )
+
+        found = minimize_scalar(gap, bounds=(0.1, 2.0), method="bounded")
+        widths.append(found.x)
+        total = sum(np.sum((b - a) ** 2) for b, a in zip(before, after, strict=True))
+        assert found.fun < 1e-3 * total or total < 1e-6
+    assert 0.2 < len(widths) / len(plain.examples) < 0.8
+    assert max(widths) <= 1.51
+
+
+def test_augmentation_flips_swaps_and_scales_both_images_alike(bullseyes):
     plain, augmented = batches(bullseyes), batches(bullseyes, augment=True, seed=1)
     seen = set()
     for index in range(len(plain.examples)):
         before = read_example(plain.examples[index], (24, 24))
         after = augmented._read(index)
-        for axes in ((), (0,), (1,), (0, 1)):
+        for axes, swapped in itertools.product(((), (0,), (1,), (0, 1)), (False, True)):
             factors = [
                 np.linalg.norm(b) / np.linalg.norm(a) for a, b in zip(before, after, strict=True)
             ]
+            moved = [np.flip(image, axes) for image in before]
             if all(
-                np.allclose(f * np.flip(a, axes), b, atol=1e-5)
-                for f, a, b in zip(factors, before, after, strict=True)
+                np.allclose(f * (a.T if swapped else a), b, atol=1e-5)
+                for f, a, b in zip(factors, moved, after, strict=True)
             ):
-                seen.add(axes)
+                seen.add((axes, swapped))
                 assert factors[0] == pytest.approx(factors[1], rel=1e-5)
                 assert 0.9 < factors[0] < 1.12
                 break
         else:
-            raise AssertionError("no flip explains the augmented pair")
-    assert len(seen) > 1
+            raise AssertionError("no flip or swap explains the augmented pair")
+    assert len({axes for axes, _ in seen}) > 1 and len({swapped for _, swapped in seen}) == 2
