@@ -19,7 +19,9 @@ LAYERS = (
     {"registration", "metrics"},
     {"data"},
     {"learning"},
-    {"plotting", "output", "cli", "__main__"},
+    {"plotting", "output"},
+    {"evaluation", "report"},
+    {"cli", "__main__"},
 )
 STRANGERS = {("image", "geodesic")}  # neighbours in the order that need nothing of each other
 

@@ -23,87 +23,20 @@ def add_to(commands):
 def run(options):
     """Print what a folder's registrations are worth: α, Jacobian, inverse consistency, Dice of
     every (merged) structure before and after."""
-    from pathlib import Path
+    from fourierreg.cli.pair import read_label_pair
+    from fourierreg.data.structures import structures_of
+    from fourierreg.evaluation import evaluate_run, evaluate_table, is_table
 
-    from fourierreg.data.label_folder import TABLE
-
-    of_many = (Path(options.directory) / TABLE).is_file()
-    report = (_of_table if of_many else _of_run)(options)
+    if is_table(options.directory):
+        report = evaluate_table(options.directory)
+    else:
+        structures = None if options.structures is None else structures_of(options.structures)
+        report = evaluate_run(options.directory, read_label_pair(options), structures)
     if options.json:
         print(json.dumps(report, indent=1))
     elif not options.quiet:
         _print(report)
     return 0
-
-
-def _of_run(options):
-    """The registration in a folder."""
-    from fourierreg import output
-    from fourierreg.cli.pair import read_label_pair
-    from fourierreg.data.labelling import overlaps_of
-    from fourierreg.data.structures import structures_of
-    from fourierreg.metrics import inverse_consistency, jacobian_statistics
-
-    labels = read_label_pair(options)
-    structures = None if options.structures is None else structures_of(options.structures)
-    result = output.load(options.directory)
-    around = inverse_consistency(result.displacement, result.inverse_displacement, result.spacing)
-    jacobian = jacobian_statistics(result.jacobian_determinant)
-    report = {
-        "pairs": 1,
-        "alpha": result.alpha,
-        "alpha_interval_95": result.alpha_interval,
-        "status": result.status,
-        **{f"jacobian_{name}": value for name, value in jacobian.items()},
-        "inverse_consistency_rms_mm": around["rms"],
-        "inverse_consistency_max_mm": around["max"],
-    }
-    if labels is not None:
-        report["dice"] = overlaps_of(result, *labels, structures)
-    return report
-
-
-def _of_table(options):
-    """The finished rows of a label run."""
-    import numpy as np
-    from scipy.stats import spearmanr
-
-    from fourierreg.data.label_folder import DONE, read_table
-
-    rows = read_table(options.directory)
-    done = [row for row in rows if row["state"] == DONE]
-    report = {"pairs": len(rows), "failed": len(rows) - len(done)}
-    if not done:
-        return report
-
-    def numbers(name):
-        return np.array([float(row[name] or "nan") for row in done])
-
-    alpha = numbers("alpha")
-    report |= {
-        "converged": sum(row["converged"] == "True" for row in done),
-        "alpha_median": float(np.median(alpha)),
-        "alpha_range": [float(alpha.min()), float(alpha.max())],
-        "alpha_sd_median": float(np.nanmedian(numbers("alpha_sd"))),
-        "folds": int(numbers("folds").sum()),
-        "jacobian_min": float(numbers("min_jacobian").min()),
-        "jacobian_sd_log_median": float(np.median(numbers("sd_log_jacobian"))),
-        "inverse_consistency_rms_mm_median": float(np.median(numbers("inverse_consistency_mm"))),
-        "seconds_median": float(np.median(numbers("seconds"))),
-    }
-    if len(done) > 2:
-        moved = numbers("rms_displacement_mm")
-        report["spearman_alpha_displacement"] = float(spearmanr(alpha, moved).statistic)
-    if "dice" in done[0]:
-        names = [name[5:] for name in done[0] if name.startswith("dice_") and "before" not in name]
-        report["dice"] = {
-            "mean": [float(np.nanmean(numbers(n))) for n in ("dice_before", "dice")],
-            **{
-                n: [float(np.nanmean(numbers(f"{k}_{n}"))) for k in ("dice_before", "dice")]
-                for n in names
-            },
-        }
-    return report
 
 
 def _print(report):

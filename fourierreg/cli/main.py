@@ -14,6 +14,7 @@ from fourierreg.cli import (
     pairs,
     predict,
     prepare,
+    report,
     simulate,
     train,
 )
@@ -92,6 +93,7 @@ def _parser():
         simulate,
         train,
         evaluate,
+        report,
     ):
         command.add_to(commands)
     return parser

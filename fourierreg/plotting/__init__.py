@@ -1,0 +1,16 @@
+"""Pictures of results. Functions take results and draw on matplotlib axes."""
+
+from fourierreg.plotting.learning import network, training_curve
+from fourierreg.plotting.registration import convergence, overview, posterior
+from fourierreg.plotting.views import map_views, orthogonal_views, show_grid
+
+__all__ = [
+    "convergence",
+    "map_views",
+    "network",
+    "orthogonal_views",
+    "overview",
+    "posterior",
+    "show_grid",
+    "training_curve",
+]
