@@ -14,7 +14,7 @@ class GuardArray:
 
     __slots__ = ("_data",)
     __array_ufunc__ = None  # np.ndarray + GuardArray comes to __radd__, which refuses
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, data):
         self._data = data

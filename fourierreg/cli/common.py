@@ -3,7 +3,7 @@
 import json
 import sys
 
-_interruptions = []  # signals that came; compiled code may swallow the exception of one
+_interruptions: list[int] = []  # signals that came; compiled code may swallow the exception of one
 
 
 def interrupt(signum, frame):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class Problem:
     similarity: Similarity = field(default_factory=SumOfSquares)
     gradient: str = "exact"
 
-    coefficient_dtype = np.complex128  # of the unknown
+    coefficient_dtype: ClassVar[type] = np.complex128  # of the unknown
 
     @property
     def shape(self):

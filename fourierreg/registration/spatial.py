@@ -10,6 +10,7 @@ priors are of the same kind. Euler steps, NumPy only.
 import functools
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy import fft
@@ -85,7 +86,7 @@ class SpatialGeodesic:
 class SpatialProblem(Problem):
     """A `Problem` whose geodesics live on the voxels."""
 
-    coefficient_dtype = np.complex64
+    coefficient_dtype: ClassVar[type] = np.complex64
 
     def evaluate(self, v, metric):
         """As `Problem.evaluate`; of the geodesic only the end is kept."""
