@@ -10,6 +10,9 @@ one split are labelled at the network's size, and simulated pairs are made from 
 people. The control is the same training with the velocities of its simulated pairs shuffled, which
 is to say their α: it may learn nothing but the mean. The folds train on the real pairs of twelve
 people and predict those of three.
+
+The network is trained on the images as they are, then goes on with half of the pairs smoothed:
+without that it takes a smoother brain than its own, a template, for a pair of two people.
 """
 
 import argparse
@@ -119,7 +122,7 @@ def shuffled(folder):
     return out
 
 
-def train(options, datasets, name, epochs, smoothing=SMOOTHING):
+def train(options, datasets, name, epochs, **more):
     """A network, and its scores."""
     return fourierreg.train(
         datasets,
@@ -127,12 +130,10 @@ def train(options, datasets, name, epochs, smoothing=SMOOTHING):
         epochs=epochs,
         decay_epochs=epochs,
         patience=options.patience,
-        filters=options.filters,
-        batch_size=options.batch_size,
         balanced=True,
-        smoothing=smoothing,
         licence=LICENCE,
         callback=lambda done, total: print(f"{name}: epoch {done} of {total}", flush=True),
+        **{"filters": options.filters, "batch_size": options.batch_size, **more},
     )
 
 
@@ -226,7 +227,7 @@ def cross_validate(options, rows):
             s: "test" if s in held else "validation" if s in watched else "train" for s in subjects
         }
         folder = with_splits(options, rows, homes, f"fold-{fold}")
-        trained = train(options, folder, f"fold-{fold}", options.fold_epochs, smoothing=0.0)
+        trained = train(options, folder, f"fold-{fold}", options.fold_epochs)
         with (folder / TABLE).open() as file:
             tests = [r for r in csv.DictReader(file) if r["split"] == "test"]
         model, made = fourierreg.load_model(trained.path), []
@@ -253,6 +254,7 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=1500, help="simulated pairs")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--last-epochs", type=int, default=3, help="on smoothed images too")
     parser.add_argument("--fold-epochs", type=int, default=16)
     parser.add_argument("--patience", type=int, default=10)
     parser.add_argument("--filters", type=int, default=8)
@@ -282,7 +284,17 @@ def main():
         predict_tests("control", [pairs], trained.path)
     else:
         folders = [Path(options.work) / "labels", pairs]
-        trained = train(options, folders, NAME, options.epochs)
+        first = train(options, folders, "first", options.epochs)
+        trained = train(
+            options,
+            folders,
+            NAME,
+            options.last_epochs,
+            initial=first.path,
+            learning_rate=2e-4,
+            batch_size=2 * options.batch_size,
+            smoothing=SMOOTHING,
+        )
         keep(NAME, trained.card)
         predict_tests(NAME, folders, trained.path)
 

@@ -34,6 +34,11 @@ def add_to(commands):
         help="what the squared error is of (default log_alpha)",
     )
     parser.add_argument("--weight-decay", type=float, default=1e-4)
+    parser.add_argument(
+        "--initial",
+        metavar="MODEL",
+        help="go on from the weights of this .keras file or shipped model, on these data",
+    )
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument(
         "--decay-epochs", type=int, help="epochs over which it falls to a hundredth (constant)"
@@ -118,6 +123,7 @@ def _train(options, target):
             shared_streams=not options.separate_streams,
             output=options.loss_on,
             weight_decay=options.weight_decay,
+            initial=options.initial,
             learning_rate=options.learning_rate,
             decay_epochs=options.decay_epochs,
             batch_size=options.batch_size,

@@ -2,11 +2,8 @@
 
 import functools
 import hashlib
-import importlib
 import json
 import math
-import platform
-import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -14,24 +11,21 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from fourierreg import __version__, checks
+from fourierreg import checks
 from fourierreg.data.header import claim
 from fourierreg.data.nifti import InputError
 from fourierreg.data.pairs import FRACTIONS, SPLITS
-from fourierreg.learning.card import save_with_card
+from fourierreg.learning.card import describe, origin_of, save_with_card
 from fourierreg.learning.checkpoint import BEST, Checkpoint, ended, load_state
 from fourierreg.learning.dataset import PairSequence
 from fourierreg.learning.examples import combine, read_folder, split_at_random
 from fourierreg.learning.network import OUTPUTS, build_network
-from fourierreg.learning.scores import scores_of
+from fourierreg.learning.pretrained import Model, load_model
 
 HEADER = "training.json"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 LEAST_RATE = 0.01  # of the first, where it decays
-PREPROCESSING = (
-    "skull-stripped and affinely aligned; resampled to the grid, the source onto the target's; "
-    "each divided by the 99.5th percentile of its foreground"
-)
+OWN = ("weight_decay", "seed")  # of a network that goes on from another
 
 
 class Trained(NamedTuple):
@@ -54,6 +48,7 @@ def train(
     shared_streams=True,
     output="log_alpha",
     weight_decay=1e-4,
+    initial=None,
     learning_rate=5e-4,
     decay_epochs=None,
     batch_size=16,
@@ -84,6 +79,9 @@ def train(
         The model, ``NAME.keras``.
     architecture, filters, activation, shared_streams, output, weight_decay
         Of `build_network`; the loss is the squared error of `output`.
+    initial : Model, str or path, optional
+        Go on from the weights of this network, as `load_model` takes it, on other data or other
+        terms. All of the line above but `weight_decay` is then as it is there.
     learning_rate : float
         Of Adam.
     decay_epochs : int, optional
@@ -118,7 +116,8 @@ def train(
     Raises
     ------
     InputError
-        No usable pairs; splits that leak; a split that is missing; a folder of another training.
+        No usable pairs; splits that leak; a split that is missing; a folder of another training; an
+        `initial` of another grid, or one that has seen people of the validation or test split.
     """
     out = Path(out)
     if out.suffix != ".keras":
@@ -143,6 +142,9 @@ def train(
         "scale": float(max(logs.std(), 1e-3)),
         "seed": seed,
     }
+    start = None if initial is None else _start(initial, split, conditions)
+    if start is not None:
+        setting |= {k: v for k, v in start.card["network"].items() if k not in OWN}
     run = {
         "learning_rate": float(learning_rate),
         "decay_epochs": decay_epochs,
@@ -154,6 +156,7 @@ def train(
         "pairs": {name: len(chosen) for name, chosen in split.items()},
         "data_sha256": _digest(split),
         "conditions": json.loads(json.dumps(conditions._asdict())),
+        "initial": None if start is None else origin_of(start),
     }
     fresh = functools.partial(build_network, conditions.shape, **setting)
     fresh()  # says what is wrong with its arguments before anything is written
@@ -165,7 +168,7 @@ def train(
         _make_deterministic()
     state, model = load_state(folder)
     if model is None:
-        model = _compiled(fresh, run)
+        model = _compiled(fresh, run, None if start is None else start.network.get_weights())
     checkpoint = Checkpoint(folder, patience, state, fresh, epochs, callback)
     if state["epoch"] < epochs and not ended(state, patience):
         _fit(model, split, conditions.shape, setting, run, checkpoint, callbacks)
@@ -175,7 +178,7 @@ def train(
             "precision='float32'"
         )
     best = keras.models.load_model(folder / BEST)
-    card = {"name": out.stem, **_card(best, split, conditions, setting, run, state)}
+    card = {"name": out.stem, **describe(best, split, conditions, setting, run, state)}
     save_with_card(best, out, {**card, "licence": licence})
     return Trained(out, {**card, "licence": licence}, state["rows"], folder)
 
@@ -199,6 +202,24 @@ def _read(datasets, fractions, seed):
                 "label or simulate pairs of every split"
             )
     return split, conditions
+
+
+def _start(initial, split, conditions):
+    """The network to go on from, if it may be."""
+    start = initial if isinstance(initial, Model) else load_model(initial)
+    if start.shape != tuple(conditions.shape):
+        raise InputError(
+            f"initial: its grid is {start.shape}, that of DATASET {tuple(conditions.shape)}; label "
+            "and simulate at its --size, or train anew"
+        )
+    seen = set(origin_of(start)["subjects"])
+    held = {subject for name in SPLITS[1:] for e in split[name] for subject in e.subjects}
+    if seen & held:
+        raise InputError(
+            f"initial: it was trained on {', '.join(sorted(seen & held))}, who stand in the "
+            "validation or test split of DATASET; put them into its train split, or train anew"
+        )
+    return start
 
 
 def _fit(model, split, shape, setting, run, checkpoint, callbacks):
@@ -233,44 +254,6 @@ def _weights(examples):
     return [len(examples) / (len(counts) * counts[example.origin]) for example in examples]
 
 
-def _card(best, split, conditions, setting, run, state):
-    """What the network was trained on and how well it does."""
-    backend = keras.backend.backend()
-    stored = all(example.origin == "bullseye" for example in split["train"])
-    alphas = [example.alpha for example in split["train"]]
-    return {
-        "created": time.strftime("%Y-%m-%d"),
-        "grid": list(conditions.shape),
-        "spacing_mm": list(conditions.spacing),
-        "preprocessing": "none: images as they were made" if stored else PREPROCESSING,
-        "modes": list(conditions.modes),
-        "velocity_scale_mm": conditions.velocity_scale,
-        "reference_length_mm": conditions.reference_length,
-        "sigma": list(conditions.sigma),
-        "labels": list(conditions.labels),
-        "alpha_range": [min(alphas), max(alphas)],
-        "network": setting,
-        "training": {
-            **run,
-            "epochs": state["epoch"],
-            "best_epoch": state["best_epoch"],
-            "seconds": round(sum(row["seconds"] for row in state["rows"])),
-        },
-        "data": _origins(split),
-        "scores": {
-            name: scores_of(best, split[name], conditions.shape, setting)
-            for name in SPLITS[1:]
-            if split[name]
-        },
-        "versions": {
-            "fourierreg": __version__,
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            backend: importlib.import_module(backend).__version__,
-        },
-    }
-
-
 def _digest(split):
     """Of the names, α and splits of all pairs."""
     named = [
@@ -281,26 +264,16 @@ def _digest(split):
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
-def _origins(split):
-    """How many pairs of which kind every split has, and of which subjects."""
-    found = {}
-    for name, chosen in split.items():
-        kinds = sorted({e.origin for e in chosen})
-        found[name] = {kind: sum(e.origin == kind for e in chosen) for kind in kinds}
-        subjects = sorted({s for e in chosen for s in e.subjects if s})
-        if subjects:
-            found[name]["subjects"] = subjects
-    return found
-
-
-def _compiled(fresh, run):
-    """A new network with its optimiser."""
+def _compiled(fresh, run, weights):
+    """A new network with its optimiser, and with given weights if there are any."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(run["precision"])
     try:
         model = fresh()
     finally:
         keras.config.set_dtype_policy(before)
+    if weights is not None:
+        model.set_weights(weights)
     rate = run["learning_rate"]
     if run["decay_epochs"] is not None:
         steps = run["decay_epochs"] * math.ceil(run["pairs"]["train"] / run["batch_size"])

@@ -13,9 +13,9 @@ SHAPE, SPACING = (24, 26, 20), (2.0, 2.0, 2.0)
 SUBJECTS = 6
 
 
-def bullseyes(folder, count=24, sigma=0.02):
+def bullseyes(folder, count=24, sigma=0.02, shape=(24, 24)):
     """A folder of small bull-eye pairs."""
-    setting = {"alphas": ALPHAS, "shape": (24, 24), "modes": 6, "velocity_scale": 0.3}
+    setting = {"alphas": ALPHAS, "shape": shape, "modes": 6, "velocity_scale": 0.3}
     make_bullseye_dataset(folder, count, sigma=sigma, **setting)
     return folder
 

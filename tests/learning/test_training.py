@@ -17,6 +17,7 @@ import pytest
 import fourierreg
 from fourierreg.cli import main
 from fourierreg.data.nifti import InputError
+from fourierreg.data.pairs import find_scans
 from fourierreg.learning import checkpoint, training
 from fourierreg.learning.dataset import PairSequence
 from fourierreg.learning.examples import read_folder
@@ -284,3 +285,42 @@ def test_a_full_disk_is_one_line(bullseyes, tmp_path, capsys, monkeypatch):
     assert "the disk is full" in said and said.count("\n") == 1
     assert (out.with_suffix(".training") / checkpoint.CHECKPOINT).read_bytes() == before
     assert main([*command, "2"]) == 0
+
+
+def test_it_goes_on_from_another_network(trained, bullseyes, tmp_path):
+    """Its weights are where this one starts, and its architecture is this one's."""
+    began = fourierreg.load_model(trained.path)
+    options = {"initial": trained.path, "learning_rate": 1e-9, "epochs": 1}
+    made = train(bullseyes, tmp_path / "more.keras", **options)
+    assert made.card["network"]["filters"] == 2 and made.card["network"] == began.card["network"]
+    assert made.card["training"]["initial"]["name"] == "model"
+    for before, after in zip(
+        began.network.trainable_weights,
+        fourierreg.load_model(made.path).network.trainable_weights,
+        strict=True,
+    ):
+        np.testing.assert_allclose(before, after, atol=1e-5)
+    other = data.bullseyes(tmp_path / "other", 32, shape=(28, 28))
+    with pytest.raises(InputError, match=r"initial: its grid is \(24, 24\), that of DATASET"):
+        train(other, tmp_path / "other.keras", **options)
+    with pytest.raises(InputError, match=r"other values of .*initial"):
+        train(bullseyes, tmp_path / "more.keras", learning_rate=1e-9, epochs=1)
+
+
+def test_who_was_seen_once_is_never_tested_on(tmp_path):
+    """Not in the next training, and not in the one after that."""
+    first = data.simulated(tmp_path / "first", 6, size=24)
+    homes = data.splits()
+    turned = {s: {"train": "test", "test": "train"}.get(home, home) for s, home in homes.items()}
+    second = data.simulated(tmp_path / "second", 6, size=24, splits=turned)
+    seen = train(first, tmp_path / "first.keras", **FAST).path
+    with pytest.raises(InputError, match="initial: it was trained on 0, 1, who stand in"):
+        train(second, tmp_path / "second.keras", initial=seen, **FAST)
+    all_new = {s: "train" if home == "test" else "validation" for s, home in homes.items()}
+    scans = [scan for scan in find_scans(tmp_path / "second" / "scans") if scan.subject > "1"]
+    fourierreg.simulate_pairs(
+        scans, tmp_path / "third", 4, size=24, modes=6, splits=all_new, workers=1
+    )
+    third = train(tmp_path / "third", tmp_path / "third.keras", initial=seen, **FAST).path
+    with pytest.raises(InputError, match="initial: it was trained on 0, 1, who stand in"):
+        train(second, tmp_path / "fourth.keras", initial=third, **FAST)
