@@ -1,10 +1,15 @@
 """Pictures: what is drawn where."""
 
+import io
+import sys
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
+import nibabel as nib
 import numpy as np
 import pytest
 
-from fourierreg.plotting import orthogonal_views
+from fourierreg.plotting import interactive_view, map_views, orthogonal_views
 
 
 @pytest.fixture
@@ -45,3 +50,43 @@ def test_no_structure_is_left_out(axes):
 def test_an_image_alone(axes):
     assert orthogonal_views(axes, np.zeros((4, 4, 4))) == []
     assert all(len(ax.images) == 1 for ax in axes)
+
+
+@pytest.fixture
+def result():
+    """What a view needs of a registration."""
+    rng = np.random.default_rng(0)
+    return SimpleNamespace(
+        spacing=(1.0, 2.0, 1.5),
+        geometry=None,
+        deformed=rng.random((6, 7, 8)),
+        jacobian_determinant=rng.uniform(0.5, 2, (6, 7, 8)),
+    )
+
+
+def test_a_view_to_scroll_through(result):
+    target = nib.Nifti1Image(np.ones((6, 7, 8), dtype=np.float32), np.eye(4))
+    volumes = interactive_view(result, target).volumes
+    assert [v.name for v in volumes] == ["target.nii", "deformed source.nii", "ln det.nii"]
+    read = nib.Nifti1Image.from_bytes(volumes[1].data)
+    np.testing.assert_allclose(read.get_fdata(), result.deformed, rtol=1e-6)
+    assert read.header.get_zooms() == (1.0, 2.0, 1.5)
+
+
+def test_without_a_viewer_the_view_stands_still(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipyniivue", None)
+    figure = interactive_view(result, np.ones((6, 7, 8)))
+    assert len(figure.axes) == 10  # three rows and a colour bar
+    figure.savefig(io.BytesIO())
+    assert figure.axes[0].images[0].axes.get_aspect() == 2.0  # mm up by mm across
+    with pytest.raises(ValueError, match="expected a registration in 3D"):
+        interactive_view(SimpleNamespace(spacing=(1.0, 1.0)))
+
+
+def test_a_map_has_one_scale(axes):
+    values = np.random.default_rng(0).standard_normal((5, 6, 7))
+    map_views(axes, values)
+    limits = {ax.images[0].get_clim() for ax in axes}
+    reach = np.abs(values).max()
+    assert limits == {(-reach, reach)}
+    assert map_views(axes, np.zeros((5, 6, 7)), low=0.0).get_clim() == (0.0, 1.0)

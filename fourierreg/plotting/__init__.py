@@ -1,11 +1,13 @@
 """Pictures of results. Functions take results and draw on matplotlib axes."""
 
+from fourierreg.plotting.interactive import interactive_view
 from fourierreg.plotting.learning import network, training_curve
 from fourierreg.plotting.registration import convergence, overview, posterior
 from fourierreg.plotting.views import map_views, orthogonal_views, show_grid
 
 __all__ = [
     "convergence",
+    "interactive_view",
     "map_views",
     "network",
     "orthogonal_views",
