@@ -15,7 +15,6 @@ import fourierreg
 from fourierreg.metrics import jacobian_statistics, mean_dice, root_mean_square
 
 TABLE = "modes.csv"
-KEYS = ["pair", "modes", "num_steps"]
 
 
 def run(name, source, target, modes, num_steps):
