@@ -17,6 +17,7 @@ without that it takes a smoother brain than its own, a template, for a pair of t
 
 import argparse
 import csv
+import math
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -29,10 +30,13 @@ import fourierreg
 from fourierreg.atomic import write_table
 from fourierreg.data.label_folder import HEADER, TABLE
 from fourierreg.data.pairs import find_scans, make_pairs, split_subjects
+from fourierreg.data.simulate import simulate_carried_pair
 from fourierreg.data.simulated import MANIFEST
+from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning.card import save_with_card
 from fourierreg.learning.examples import combine, read_folder
 from fourierreg.learning.scores import errors, predicted_logs
+from fourierreg.spectral.metric import Metric
 
 SCORES, FOLDS, PREDICTIONS = "brain_network.csv", "brain_folds.csv", "brain_predictions.csv"
 LABELS = "brain_labels.csv"
@@ -41,6 +45,7 @@ ALPHAS = (3.0, 12.0)
 SIGMA = 0.03
 SMOOTHING = 1.2  # voxels: other brains are smoother (a template) or less so
 NUM_FOLDS = 5
+NUM_TEMPLATE = 40
 LICENCE = (
     "Trained on MRI of the OASIS-1 study (CC BY-NC; 'MRI scans originating from the OASIS "
     "project') as distributed for the MICCAI 2012 Multi-Atlas Labeling challenge. The model holds "
@@ -183,11 +188,29 @@ def score_strangers(options, model):
     return errors(found, truth, model.card["network"]["mean"])
 
 
+def score_template(model):
+    """Scores on simulated pairs of a brain that is no one's: the ICBM template."""
+    size, logs, found = model.shape[0], [], []
+    image, _ = template_brain(size)
+    for index in range(NUM_TEMPLATE):
+        rng = np.random.default_rng([1, index])
+        alpha = float(np.exp(rng.uniform(*np.log(ALPHAS))))
+        spacing = (FIELD_OF_VIEW / size,) * 3
+        metric = Metric.create(model.shape, spacing=spacing, alpha=alpha)
+        pair = simulate_carried_pair(image, metric, carrier_alpha=ALPHAS[1], sigma=SIGMA, seed=rng)
+        predicted = fourierreg.predict_alpha(model, pair.source, pair.target, spacing=spacing)
+        logs.append(math.log(alpha))
+        found.append(math.log(predicted.alpha))
+    return errors(np.array(found), np.array(logs), model.card["network"]["mean"])
+
+
 def ship(options):
     """The model into the package; its card says also how it does on real pairs."""
     model = fourierreg.load_model(Path(options.work) / f"{NAME}.keras")
     strangers = score_strangers(options, model)
+    template = score_template(model)
     keep(NAME, {"scores": {"validation and test": {"labels, unseen people": strangers}}})
+    keep(NAME, {"scores": {"template": {"simulated": template}}})
     rows = tables.read(FOLDS)
     found, truth, constant = (
         np.log([float(row[key]) for row in rows]) for key in ("predicted", "alpha", "constant")
@@ -206,10 +229,15 @@ def ship(options):
         "sd_among_pairs": float(truth.std()),
         "note": note,
     }
-    print(folds, strangers, sep="\n")
+    print(folds, strangers, template, sep="\n")
     out = resources.files("fourierreg.learning") / "models" / f"{NAME}.keras"
     out.parent.mkdir(exist_ok=True)
-    card = {**model.card, "real_pairs_of_unseen_people": strangers, "cross_validation": folds}
+    card = {
+        **model.card,
+        "real_pairs_of_unseen_people": strangers,
+        "template": template,
+        "cross_validation": folds,
+    }
     save_with_card(model.network, out, {**card, "licence": LICENCE})
 
 
