@@ -3,6 +3,7 @@
 Everything raised here is a `ValueError` or `TypeError` whose text is one line for a person.
 """
 
+import importlib
 import math
 import numbers
 
@@ -11,6 +12,20 @@ import numpy as np
 from fourierreg import backend
 
 MAX_RANGE = 10.0
+
+
+class InputError(ValueError):
+    """Files or arguments that cannot be used: one line that says which, why and what to do."""
+
+
+def required(name, extra):
+    """A module of an extra of this package, or an ImportError that says what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {name}, which is not installed: pip install 'fourierreg[{extra}]'"
+        ) from error
 
 
 def positive(name, value):

@@ -7,8 +7,7 @@ from scipy.stats import spearmanr
 
 from fourierreg import output
 from fourierreg.data.label_folder import DONE, TABLE, read_table
-from fourierreg.data.labelling import overlaps_of
-from fourierreg.metrics import inverse_consistency, jacobian_statistics
+from fourierreg.metrics import inverse_consistency, jacobian_statistics, overlaps_of
 
 
 def is_table(folder):

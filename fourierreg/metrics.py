@@ -1,9 +1,12 @@
 """Numbers that say how good a registration is."""
 
+import math
+
 import numpy as np
 
 from fourierreg.backend import to_numpy
 from fourierreg.image.deformation import compose
+from fourierreg.image.geometry import Geometry, resample_onto
 
 
 def dice(first, second):
@@ -100,6 +103,8 @@ def structure_dice(first, second, structures):
 def inverse_consistency(displacement, inverse, spacing):
     """How far φ∘φ⁻¹ is from the identity: rms and largest distance, in the units of `spacing`.
 
+    Taken where φ⁻¹ stays on the grid: what lies beyond it is not known there.
+
     Parameters
     ----------
     displacement, inverse : arrays, shape (d, N_1, …, N_d)
@@ -112,5 +117,62 @@ def inverse_consistency(displacement, inverse, spacing):
         ``rms`` and ``max``.
     """
     around = to_numpy(compose(inverse, displacement, spacing))
-    distance = np.sqrt((around**2).sum(axis=0))
+    inside = np.ones(around.shape[1:], dtype=bool)
+    for axis, (u, h) in enumerate(zip(to_numpy(displacement), spacing, strict=True)):
+        n = u.shape[axis]
+        at = np.arange(n).reshape([-1 if a == axis else 1 for a in range(u.ndim)]) + u / h
+        inside &= (at >= 0) & (at <= n - 1)
+    distance = np.sqrt((around**2).sum(axis=0))[inside]
     return {"rms": float(np.sqrt(np.mean(distance**2))), "max": float(distance.max())}
+
+
+def carried_dice(source, target, structures=None, displacement=None, grid=None):
+    """Dice of labels carried from source to target, on the grid of the target's labels.
+
+    Parameters
+    ----------
+    source, target : nibabel label maps
+    structures : dict, optional
+        Merged structures; every label by default.
+    displacement : ndarray (3, N_1, N_2, N_3), optional
+        In mm along the axes of `grid`; by the headers only without it.
+    grid : Geometry, optional
+        Where the displacement lives.
+
+    Returns
+    -------
+    dict
+    """
+    data, truth = (np.asanyarray(image.dataobj) for image in (source, target))
+    there = Geometry.of(target)
+    moved = resample_onto(
+        data.astype(np.float64), Geometry.of(source), there, displacement, order=0, grid=grid
+    ).astype(np.int64)
+    return dice(moved, truth) if structures is None else structure_dice(moved, truth, structures)
+
+
+def overlaps_of(result, source, target, structures=None):
+    """Dice before (headers only) and after a registration, on the grid of the target's labels.
+
+    Parameters
+    ----------
+    result : Registration
+        With geometry.
+    source, target : nibabel label maps
+    structures : dict, optional
+        Merged structures; every label by default.
+
+    Returns
+    -------
+    dict
+        Structure, and ``mean``, to [before, after].
+    """
+    u = to_numpy(result.displacement)
+    each = [
+        carried_dice(source, target, structures, *carried) for carried in ((), (u, result.geometry))
+    ]
+    names = list(dict.fromkeys([*each[0], *each[1]]))
+    found = {str(name): [e.get(name, math.nan) for e in each] for name in names}
+    known = [values for values in found.values() if not any(map(math.isnan, values))]
+    mean = np.mean(known, axis=0) if known else (math.nan, math.nan)
+    return {"mean": [float(x) for x in mean], **found}

@@ -28,6 +28,17 @@ def test_ants_reads_our_warps(same_grid, tmp_path):
     assert np.abs(ours).max() > 0.5
     np.testing.assert_allclose(theirs, ours, atol=2e-3)
 
+    # On a grid that reaches beyond the warp's own, where ITK has no displacement.
+    wide = tmp_path / "wide.nii.gz"
+    grid = nib.load(target)
+    affine = grid.affine @ np.array([[1, 0, 0, -5], [0, 1, 0, -4], [0, 0, 1, -3], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.zeros([n + 9 for n in grid.shape], np.float32), affine), wide)
+    ours_wide = tmp_path / "ours.nii.gz"
+    apply = ["apply", str(out), str(source), "-o", str(ours_wide), "--reference", str(wide)]
+    assert main([*apply, "--quiet"]) == 0
+    theirs = applied(source, wide, "1Warp.nii.gz") / scale
+    np.testing.assert_allclose(theirs, nib.load(ours_wide).get_fdata() / scale, atol=5e-3)
+
     # The inverse warp takes the target back: closer to the source than the target itself was.
     if same_grid:
         back = applied(target, source, "1InverseWarp.nii.gz")

@@ -1,5 +1,6 @@
 """The whole: a known α recovered, results saved, backends that agree, statuses that warn."""
 
+import importlib
 import math
 
 import numpy as np
@@ -7,6 +8,11 @@ import pytest
 
 import fourierreg
 from fourierreg.data.bullseye import bullseye
+from fourierreg.data.simulate import simulate_pair
+from fourierreg.registration import marginal
+from fourierreg.registration.search import UNSETTLED, Root
+
+module = importlib.import_module("fourierreg.registration.map_alpha")
 
 
 def pair(alpha=6.0, seed=3, shape=(64, 60), sigma=0.05):
@@ -169,3 +175,38 @@ def test_bad_images_are_named(spoil, words):
     source, target = pair()
     with pytest.raises((ValueError, TypeError), match=words):
         fourierreg.map_alpha(spoil(source), target, **SETTING)
+
+
+@pytest.mark.parametrize("limit", [None, 0], ids=["dense traces", "stochastic traces"])
+def test_equal_images_end_with_a_word(limit, monkeypatch):
+    """Nothing bounds α from above where nothing has moved: said, not searched for ever."""
+    if limit is not None:
+        monkeypatch.setattr(marginal, "DENSE_LIMIT", limit)
+    source, _ = pair()
+    result = fourierreg.map_alpha(source, source, modes=8, sigma=0.05)
+    assert not result.converged and "No interior optimum" in result.status
+    assert float(np.abs(result.displacement).max()) < 1e-3
+
+
+def test_a_search_that_does_not_settle_says_so(monkeypatch):
+    def unsettled(slope_at, start, **limits):
+        slope_at(start)
+        return Root(start, math.nan, UNSETTLED)
+
+    monkeypatch.setattr(module, "find_root", unsettled)
+    result = fourierreg.map_alpha(*pair(), **SETTING)
+    assert not result.converged and "had not settled" in result.status
+
+
+def test_a_known_alpha_in_3d_by_stochastic_traces(monkeypatch):
+    """What a brain at 16 modes takes, on a cube where it is quick."""
+    monkeypatch.setattr(marginal, "DENSE_LIMIT", 0)
+    size, modes, truth = 32, 8, 5.0
+    axes = np.meshgrid(*[np.arange(size) - size / 2] * 3, indexing="ij")
+    radius = np.sqrt(sum((x / s) ** 2 for x, s in zip(axes, (10.0, 11.0, 9.0), strict=True)))
+    waves = sum(np.cos(0.9 * x + 0.4 * y) for x, y in zip(axes, np.roll(axes, 1, 0), strict=True))
+    source = np.clip(3 * (1.1 - radius), 0, 1) * (0.6 + 0.12 * waves)
+    made = simulate_pair(source.astype(np.float32), alpha=truth, sigma=0.03, seed=0, modes=modes)
+    result = fourierreg.map_alpha(made.source, made.target, sigma=0.03, modes=modes)
+    assert result.converged
+    assert abs(math.log(result.alpha / truth)) < 3 * result.alpha_sd < 0.6

@@ -5,7 +5,9 @@ from scipy.special import ndtr
 
 
 def bullseye(shape=(100, 100), outer=(35.0, 30.0), inner=(18.0, 14.0), edge=1.5, binary=False):
-    """Image of 1 between two ellipses and 0.5 inside the inner one; (x-50)²/a² + (y-50)²/b² = 1.
+    """Image of 1 between two ellipses and 0.5 inside the inner one.
+
+    (x - N_1/2)²/a² + (y - N_2/2)²/b² = 1: the paper's x - 50 on its 100 × 100 voxels.
 
     Parameters
     ----------

@@ -1,28 +1,18 @@
 """Where many pairs are worked on: Dask workers, on this machine or behind a scheduler's address."""
 
 import contextlib
-import importlib
 import logging
 import os
+import uuid
 
 from fourierreg import checks
-from fourierreg.data.nifti import InputError
+from fourierreg.checks import InputError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # Dask has its workers give every freed block back to the system: a pair takes half as long again.
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 CONNECT_SECONDS = 20
 HERE = {"host": "127.0.0.1"}  # what runs on this machine listens to nothing else
-
-
-def required(name, extra):
-    """A module of an extra, or a line that says what to install."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"this needs {name}, which is not installed: pip install 'fourierreg[{extra}]'"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -44,11 +34,11 @@ def pool(workers, scheduler, backend, num_jobs):
     if workers is not None:
         checks.count("workers", workers)
         if scheduler is not None:
-            raise InputError("--workers, --scheduler: the scheduler has its own; give one of them")
+            raise InputError("workers, scheduler: the scheduler has its own; give one of them")
     if num_jobs == 0:
         yield lambda function, jobs: iter(())
         return
-    distributed = required("distributed", "label")
+    distributed = checks.required("distributed", "label")
     if scheduler is not None:
         client = _connect(distributed, scheduler)
         with client:
@@ -66,13 +56,13 @@ def _connect(distributed, address):
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
-            f"--scheduler: no Dask scheduler answers at {address}; start one (dask scheduler), or "
+            f"scheduler: no Dask scheduler answers at {address}; start one (dask scheduler), or "
             "leave it out to work on this machine"
         ) from error
     if not client.scheduler_info()["workers"]:
         client.close()
         raise InputError(
-            f"--scheduler: the scheduler at {address} has no workers; start some (dask worker "
+            f"scheduler: the scheduler at {address} has no workers; start some (dask worker "
             f"{address})"
         )
     return client
@@ -90,7 +80,7 @@ def _local_cluster(distributed, workers, backend, num_jobs):
             environment["CUDA_VISIBLE_DEVICES"] = str(devices[index % len(devices)])
         options = {"nthreads": 1, "env": environment, "silence_logs": logging.ERROR, **HERE}
         specification[index] = {"cls": distributed.Nanny, "options": options}
-    dask = required("dask", "label")
+    dask = checks.required("dask", "label")
     key = "distributed.nanny.pre-spawn-environ"
     with dask.config.set({key: {**dask.config.get(key), **MEMORY}}):
         return distributed.SpecCluster(
@@ -132,8 +122,9 @@ def _devices():
 
 def _runner(distributed, client):
     def run(function, jobs):
+        mine = uuid.uuid4().hex  # others may share the scheduler
         futures = {
-            client.submit(function, *job, pure=False, key=f"pair-{index}-{os.getpid()}"): index
+            client.submit(function, *job, pure=False, key=f"pair-{index}-{mine}"): index
             for index, job in enumerate(jobs)
         }
         try:

@@ -4,7 +4,7 @@ import json
 
 from fourierreg import __version__
 from fourierreg.atomic import replacing
-from fourierreg.data.nifti import InputError
+from fourierreg.checks import InputError
 
 FORMAT = 1
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fourierreg import __version__
 from fourierreg.atomic import replacing, write_table
-from fourierreg.data import engine
-from fourierreg.data.nifti import InputError, sha256
+from fourierreg.checks import InputError, required
+from fourierreg.data.nifti import sha256
 
 FORMAT = 1
 HEADER, TABLE, ROWS, REGISTRATIONS = "label.json", "labels.csv", "rows", "registrations"
@@ -48,15 +48,14 @@ class LabelFolder:
         self.path, self.task = path, task
 
     def __enter__(self):
-        filelock = engine.required("filelock", "label")
+        filelock = required("filelock", "label")
         try:
             (self.path / ROWS).mkdir(parents=True, exist_ok=True)
             self.lock = filelock.FileLock(self.path / ".lock", timeout=0)
             self.lock.acquire()
         except filelock.Timeout as error:
             raise InputError(
-                f"--output: another run is working in {self.path}; wait for it, or give another "
-                "folder"
+                f"out: another run is working in {self.path}; wait for it, or give another folder"
             ) from error
         except OSError as error:
             raise self._disk_error(error) from error
@@ -83,7 +82,7 @@ class LabelFolder:
         changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
         if changed:
             raise InputError(
-                f"--output: {self.path} holds labels made with other values of "
+                f"out: {self.path} holds labels made with other values of "
                 f"{', '.join(changed)}; give another folder, or the values in {HEADER}"
             )
 
@@ -96,7 +95,7 @@ class LabelFolder:
 
     def _disk_error(self, error):
         return InputError(
-            f"--output: cannot write to {self.path} ({error.strerror}); what was finished is kept: "
+            f"out: cannot write to {self.path} ({error.strerror}); what was finished is kept: "
             "free space and run again"
         )
 
@@ -129,7 +128,7 @@ class LabelFolder:
             changed = [key for key, value in now.items() if row.get(key) != value]
             if changed:
                 raise InputError(
-                    f"PAIRS: {pair.source} to {pair.target} was labelled from other inputs "
+                    f"pairs: {pair.source} to {pair.target} was labelled from other inputs "
                     f"({', '.join(changed)} changed); give another folder for the new ones"
                 )
         return digests
@@ -152,6 +151,6 @@ def read_table(folder):
     """
     path = Path(folder) / TABLE
     if not path.is_file():
-        raise InputError(f"DIR: no {TABLE} in {folder}; give the folder of a finished label run")
+        raise InputError(f"folder: no {TABLE} in {folder}; give the folder of a finished label run")
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

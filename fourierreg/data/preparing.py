@@ -9,7 +9,8 @@ import numpy as np
 
 from fourierreg import __version__
 from fourierreg.atomic import replacing, temporary_path
-from fourierreg.data.nifti import InputError, read_image, read_labels, sha256
+from fourierreg.checks import InputError
+from fourierreg.data.nifti import read_image, read_labels, sha256
 from fourierreg.data.prepare import prepare_brain, write_affine
 
 
@@ -44,10 +45,10 @@ def prepare_files(images, folder, *, labels=None, masks=None, template=None, cal
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InputError(
-            f"IMAGE: several scans are called {', '.join(twice)}, and results are named after "
+            f"images: several scans are called {', '.join(twice)}, and results are named after "
             "them; prepare them into folders of their own"
         )
-    atlas = None if template is None else read_image(template, "--template")
+    atlas = None if template is None else read_image(template, "template")
     how_all = {"template": None if template is None else sha256(template), **how}
     reports = []
     for index, (path, stem) in enumerate(zip(images, stems, strict=True)):
@@ -103,7 +104,7 @@ def _known(path, made_with):
     ]
     if changed:
         raise InputError(
-            f"--output: {path} was made from other {' and '.join(changed)}; give another folder, "
+            f"folder: {path} was made from other {' and '.join(changed)}; give another folder, "
             "or remove it"
         )
     return report

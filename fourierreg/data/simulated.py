@@ -14,9 +14,10 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.atomic import replacing, temporary_path, write_table
+from fourierreg.checks import InputError
 from fourierreg.data import engine
 from fourierreg.data.header import claim
-from fourierreg.data.nifti import InputError, read_image, read_labels, resized, sha256
+from fourierreg.data.nifti import read_image, read_labels, resized, sha256
 from fourierreg.data.pairs import Pair, check_pairs
 from fourierreg.data.simulate import simulate_carried_pair
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
@@ -77,12 +78,14 @@ def simulate_pairs(
         Bad images; a folder of other parameters; a subject without a split.
     RuntimeError
         Every draw folds.
+    ImportError
+        Dask is not installed: ``pip install 'fourierreg[label]'``.
     """
     low, high = (checks.positive("alphas", float(a)) for a in alphas)
     if low > high:
         raise ValueError(f"alphas: expected low, high; got {low:g}, {high:g}")
     checks.count("num_pairs", num_pairs)
-    scans, out = list(scans), Path(out)
+    scans, out = [_absolute(scan) for scan in scans], Path(out)
     if splits is not None:
         unknown = sorted({s.subject for s in scans} - set(splits))
         if unknown:
@@ -100,7 +103,7 @@ def simulate_pairs(
         "images": [[scan.subject, sha256(scan.image)] for scan in scans],
     }
     (out / PAIRS).mkdir(parents=True, exist_ok=True)
-    claim(out / HEADER, parameters, "--output")
+    claim(out / HEADER, parameters, "out")
     rows, jobs = {}, []
     for index in range(num_pairs):
         path = out / PAIRS / f"{index:06d}.json"
@@ -121,6 +124,12 @@ def simulate_pairs(
     check_pairs([Pair(**{name: row[name] for name in Pair._fields}) for row in table])
     write_table(out / MANIFEST, table)
     return table
+
+
+def _absolute(scan):
+    """Its files by paths that do not depend on where they are read."""
+    files = [str(Path(name).resolve()) if name else "" for name in (scan.image, scan.labels)]
+    return scan._replace(image=files[0], labels=files[1])
 
 
 def make_pair(scan, folder, index, parameters):

@@ -84,6 +84,11 @@ def shoot(
     Returns
     -------
     Geodesic
+
+    Raises
+    ------
+    ValueError, TypeError
+        `num_steps` is no count; an integrator or dynamics that there is not.
     """
     checks.count("num_steps", num_steps)
     checks.choice("integrator", integrator, INTEGRATORS)

@@ -8,13 +8,16 @@ from fourierreg.image import voxels
 
 
 def warp(image, displacement, spacing=None, order=1):
-    """Resample an image: ``out(x) = image(x + displacement(x))``, periodic.
+    """Resample an image: ``out(x) = image(x + displacement(x))``, on a periodic domain.
+
+    What leaves the image on one side comes in on the other; images that are zero around their
+    border, as brains are, do not notice.
 
     Parameters
     ----------
     image : array, shape (N_1, …, N_d)
     displacement : array, shape (d, M_1, …, M_d)
-        In mm along the array axes.
+        In mm along the array axes. Its grid has the voxel size and the origin of the image's.
     spacing : float or sequence of float, optional
         mm per voxel; 1 where none is given.
     order : {0, 1}
@@ -23,6 +26,12 @@ def warp(image, displacement, spacing=None, order=1):
     Returns
     -------
     array, shape (M_1, …, M_d)
+        Of the image's dtype with order 0, else float64 for float64 images and float32 for others.
+
+    Raises
+    ------
+    ValueError
+        One line: shapes that do not fit, an order or a spacing that is none.
     """
     image, u = asarray(image), asarray(displacement)
     if u.ndim != image.ndim + 1 or u.shape[0] != image.ndim:

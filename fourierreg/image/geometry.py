@@ -36,6 +36,11 @@ class Geometry:
         """Unit vectors (RAS) of the array axes, as columns."""
         return self.matrix[:3, :3] / np.asarray(self.spacing)
 
+    def spacing_along(self, other):
+        """mm per voxel along the axes of another grid: of the axis nearest to each of them."""
+        nearest = np.argmax(np.abs(other.directions.T @ self.directions), axis=1)
+        return tuple(self.spacing[axis] for axis in nearest)
+
     def seen_through(self, transform):
         """Where the voxels are in a space whose points `transform` (4 x 4, RAS) takes to this one.
 
@@ -100,7 +105,7 @@ def resample_onto(data, geometry, target, displacement=None, order=1, grid=None)
         and displacement together.
     order : {0, 1}
     grid : Geometry, optional
-        Where the displacement lives, if not on `target`.
+        Where the displacement lives, if not on `target`; zero beyond it, as in ITK.
 
     Returns
     -------
@@ -111,7 +116,7 @@ def resample_onto(data, geometry, target, displacement=None, order=1, grid=None)
     if grid is not None and not grid.matches(target):
         points = _transform(target.matrix, points)
         at = _transform(np.linalg.inv(grid.matrix), points)
-        moved = [ndimage.map_coordinates(u, at, order=1, mode="nearest") for u in displacement]
+        moved = [ndimage.map_coordinates(u, at, order=1, mode="constant") for u in displacement]
         points += np.tensordot(grid.directions, np.stack(moved), axes=1)
         where = _transform(np.linalg.inv(geometry.matrix), points)
     else:

@@ -98,6 +98,8 @@ class PosteriorHessian:
     def solve(self, b, *, rtol=1e-2, max_iterations=200):
         """H⁻¹ b for a batch of right-hand sides by preconditioned conjugate gradients.
 
+        A right-hand side of zero, which a velocity of zero has, gives zero.
+
         Returns
         -------
         array like `b`
@@ -111,13 +113,18 @@ class PosteriorHessian:
         goal = rtol**2 * rz
         for _ in range(max_iterations):
             hp = self(p)
-            step = rz / inner(p, hp, band, xp)
+            step = _quotient(rz, inner(p, hp, band, xp), xp)
             x = x + step[tail] * p
             r = r - step[tail] * hp
             z = r / preconditioner
             fresh = inner(r, z, band, xp)
             if bool(xp.all(fresh <= goal)):
                 break
-            p = z + (fresh / rz)[tail] * p
+            p = z + _quotient(fresh, rz, xp)[tail] * p
             rz = fresh
         return x
+
+
+def _quotient(a, b, xp):
+    """a / b, and zero where b is zero."""
+    return xp.where(b > 0, a / xp.where(b > 0, b, 1.0), 0.0)

@@ -39,7 +39,16 @@ class Minimum(NamedTuple):
 
 
 def admissible_start(problem, metric, velocity):
-    """`velocity`, shrunk until it shoots to a diffeomorphism, with its `Evaluation`."""
+    """`velocity`, shrunk until it shoots to a diffeomorphism, with its `Evaluation`.
+
+    Raises
+    ------
+    FloatingPointError
+        It is not finite, so that no multiple of it is.
+    """
+    xp = array_module(velocity)
+    if not bool(xp.all(xp.isfinite(velocity))):
+        raise FloatingPointError("the velocity is not finite; the registration cannot go on")
     evaluation = problem.evaluate(velocity, metric)
     while not np.isfinite(evaluation.total):
         velocity = 0.8 * velocity

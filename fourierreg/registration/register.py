@@ -1,21 +1,13 @@
-"""Registration at a given α, and what it shares with the inference of α."""
+"""Registration at a given α."""
 
 import math
 import time
 
-import numpy as np
-
 from fourierreg import checks
-from fourierreg.backend import asarray, to_numpy
-from fourierreg.image.deformation import invert
-from fourierreg.image.geometry import resample_onto
-from fourierreg.image.similarity import describe, name_of
-from fourierreg.image.voxels import jacobian_determinant
-from fourierreg.registration.result import Registration
-from fourierreg.registration.setup import prepare
-from fourierreg.registration.solver import Noise, Solver
-from fourierreg.registration.spatial import SpatialProblem
-from fourierreg.registration.uncertainty import NUM_SAMPLES, displacement_sd
+from fourierreg.image.similarity import name_of
+from fourierreg.registration.outcome import assemble
+from fourierreg.registration.setup import noise_model, prepare, sample_count
+from fourierreg.registration.solver import Solver
 
 TOLERANCE = 0.3  # of `minimise`
 # γ where none is given: what served pairs of brains at 128³ (benchmarks/similarities.py).
@@ -153,117 +145,3 @@ def _noise_or_weight(similarity, sigma, decimation, weight):
     if weight is None:
         weight = WEIGHTS[name_of(similarity)]
     return noise_model(1.0 / math.sqrt(checks.positive("weight", weight)), 1.0)
-
-
-def noise_model(sigma, decimation):
-    """`Noise` from the arguments `sigma` and `decimation`."""
-    if decimation is not None:
-        decimation = checks.positive("decimation", decimation)
-        if decimation > 1:
-            raise ValueError(
-                f"decimation: expected a fraction of voxels, at most 1; got {decimation}"
-            )
-    if isinstance(sigma, str):
-        checks.choice("sigma", sigma, ("estimate",))
-        return Noise(1.0, 1.0, True, fixed_decimation=decimation)
-    return Noise(checks.positive("sigma", sigma), 1.0 if decimation is None else decimation, False)
-
-
-def sample_count(uncertainty, problem):
-    """Posterior samples that the argument `uncertainty` asks for."""
-    if uncertainty is False or uncertainty is None:
-        return 0
-    if uncertainty is True:
-        uncertainty = NUM_SAMPLES
-    checks.count("uncertainty", uncertainty)
-    if not problem.similarity.gaussian:
-        raise ValueError(
-            "uncertainty: needs a likelihood, which this similarity is not; use similarity='ssd'"
-        )
-    if isinstance(problem, SpatialProblem):
-        raise ValueError("uncertainty: not available with space='full'; use space='bandlimited'")
-    return uncertainty
-
-
-def assemble(solver, setup, interval, problem_with_alpha, samples, exact, began):
-    """`Registration` of a finished solver; `problem_with_alpha` is a sentence or None."""
-    xp, metric = solver.xp, solver.metric
-    finest = solver.levels[solver.finest].problem
-    u = finest.displacement(solver.evaluation.geodesic)
-    determinant = setup.domain.crop(jacobian_determinant(u, metric.band.spacing))
-    inverse = invert(u, metric.band.spacing)
-    displacement = setup.domain.crop(u)
-    if setup.geometry is None:
-        deformed = setup.domain.crop(finest.deformed(solver.evaluation.geodesic))
-    else:
-        moved = resample_onto(
-            setup.original, setup.source_geometry, setup.geometry, to_numpy(displacement)
-        )
-        deformed = asarray(moved, dtype=np.float32)
-    deviation = None
-    if samples:
-        deviation = setup.domain.crop(
-            displacement_sd(
-                solver.problem(solver.finest),
-                metric,
-                solver.velocity,
-                exact=exact,
-                num_samples=samples,
-            )
-        )
-    folds = int(xp.sum(determinant <= 0))
-    gaussian = finest.similarity.gaussian
-    status, converged = _status(solver, interval, problem_with_alpha, folds)
-    return Registration(
-        alpha=metric.alpha,
-        alpha_interval=interval,
-        smoothing_length=metric.smoothing_length,
-        sigma=solver.noise.sigma if gaussian else None,
-        decimation=solver.noise.decimation if gaussian else None,
-        similarity=describe(finest.similarity),
-        weight=solver.noise.weight,
-        metric=metric,
-        velocity=solver.velocity,
-        displacement=displacement,
-        inverse_displacement=setup.domain.crop(inverse),
-        deformed=deformed,
-        jacobian_determinant=determinant,
-        displacement_sd=deviation,
-        history=tuple(solver.history),
-        converged=converged,
-        status=status,
-        seconds=time.perf_counter() - began,
-        domain=setup.domain,
-        num_steps=finest.num_steps,
-        integrator=finest.integrator,
-        dynamics=finest.dynamics,
-        space="full" if isinstance(finest, SpatialProblem) else "bandlimited",
-        geometry=setup.geometry,
-        source_geometry=setup.source_geometry,
-    )
-
-
-def _status(solver, interval, problem_with_alpha, folds):
-    """A sentence on how it went, and whether it went well."""
-    if folds:
-        return (
-            f"Folded: the Jacobian determinant is not positive at {folds} voxels; "
-            "use a larger alpha, a smaller velocity_scale or more num_steps."
-        ), False
-    if problem_with_alpha is not None:
-        return problem_with_alpha, False
-    if solver.at_boundary:
-        return (
-            "Stopped at the edge of the diffeomorphisms: further steps would fold the map; "
-            "use a larger alpha, or more num_steps."
-        ), False
-    if not solver.settled:
-        return (
-            "The energy was still falling when the iterations ran out; raise max_iterations."
-        ), False
-    if interval is None:
-        return "Converged at the given alpha.", True
-    low, high = interval
-    return (
-        f"Converged: alpha = {solver.metric.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}."
-    ), True

@@ -61,6 +61,7 @@ class Registration:
     status : str
         A sentence, with a remedy where `converged` is False.
     seconds : float
+        Wall-clock time of the whole call.
     domain : Domain
     num_steps, integrator, dynamics
         Of the geodesic.
@@ -71,6 +72,8 @@ class Registration:
         γ of Eq. 3: ρ/σ² for the sum of squares.
     geometry, source_geometry : Geometry or None
         Scanner space of target and source, where the images brought it.
+    scales : tuple of float
+        What the intensities of source and target were divided by.
     """
 
     alpha: float
@@ -98,6 +101,7 @@ class Registration:
     displacement_sd: object | None = None
     geometry: Geometry | None = None
     source_geometry: Geometry | None = None
+    scales: tuple = (1.0, 1.0)
 
     @property
     def spacing(self):
@@ -112,7 +116,7 @@ class Registration:
         return math.log(self.alpha_interval[1] / self.alpha_interval[0]) / (2 * 1.96)
 
     def save(self, path):
-        """Write everything to one ``.npz`` file, all or nothing."""
+        """Write everything to one ``.npz`` file, all or nothing; OSError where that fails."""
         plain = {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -133,7 +137,15 @@ class Registration:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote; arrays are born on the active backend."""
+        """Read what `save` wrote; arrays are born on the active backend.
+
+        Raises
+        ------
+        ValueError
+            Not a file of `save`, or one of another version.
+        OSError
+            No such file, or one that cannot be read.
+        """
         with np.load(path, allow_pickle=False) as archive:
             if "header" not in archive:
                 raise ValueError(f"{path}: expected a file written by Registration.save")
@@ -144,6 +156,7 @@ class Registration:
         metric = header.pop("metric")
         band = Band(**{key: tuple(value) for key, value in metric.pop("band").items()})
         header["metric"] = Metric(band=band, **metric)
+        header["scales"] = tuple(header.get("scales", (1.0, 1.0)))
         header["history"] = tuple(Record(r[0], tuple(r[1]), *r[2:]) for r in header["history"])
         header["domain"] = Domain(**{k: tuple(v) for k, v in header["domain"].items()})
         for name in ("geometry", "source_geometry"):

@@ -18,31 +18,38 @@ FROZEN_SHARE = 0.6  # d²F at re-optimised v, as a share of that at frozen v (DE
 
 MAX_SKEW = 3.0
 
+FOUND, NOT_MET, UNSETTLED = "found", "not met", "unsettled"
+
 
 class Root(NamedTuple):
-    """ln α, its standard deviation, whether an interior optimum was found, and the skewness there.
+    """ln α, its standard deviation, how the search for it ended, and the skewness there.
 
-    sd = (d²F/d(ln α)²)^{-1/2}; `skew` = d ln(d²F)/d ln α; `error` is the standard error of ln α
-    that stochastic traces leave.
+    sd = (d²F/d(ln α)²)^{-1/2}, NaN where there is no minimum; `ending` is `FOUND`, `NOT_MET` (the
+    slope had one sign wherever it was taken) or `UNSETTLED` (the steps ran out); `skew` =
+    d ln(d²F)/d ln α; `error` is the standard error of ln α from other sources.
     """
 
     log_alpha: float
     sd: float
-    found: bool
+    ending: str
     skew: float = 0.0
     error: float = 0.0
+
+    @property
+    def found(self):
+        """Whether it is an optimum."""
+        return self.ending == FOUND
 
     def interval(self, z=1.96):
         """ln α on both sides where F has risen by z²/2, with d²F growing exponentially.
 
         F rises by (e^{gx} - 1 - gx) / (g sd)² at a distance x, g the skewness: a quadratic and a
-        little more. 95 % of the posterior for z = 1.96. The error of the traces is added in
-        squares.
+        little more. 95 % of the posterior for z = 1.96. `error` is added in squares.
         """
         if not math.isfinite(self.sd):
             return math.nan, math.nan
         sd = math.hypot(self.sd, self.error)
-        g = self.skew * sd  # per standard deviation
+        g = min(max(self.skew * sd, -1.0), 1.0)  # per standard deviation; more is beyond its reach
 
         def excess(x):
             rise = 0.5 * x**2 if abs(g * x) < 1e-4 else (math.expm1(g * x) - g * x) / g**2
@@ -78,15 +85,17 @@ def find_root(slope_at, start, *, lower, upper, tolerance, max_slopes=12):
         close = abs(step) <= tolerance or _on_a_line(points, root, slope.frozen_curvature)
         if close and curvature is not None:
             if curvature <= 0:
-                return Root(root, math.nan, True, _skew(points, root))
+                return Root(root, math.nan, FOUND, _skew(points, root))
             error = slope.noise / curvature
-            return Root(root, curvature**-0.5, True, _skew(points, root), error)
+            return Root(root, curvature**-0.5, FOUND, _skew(points, root), error)
         if curvature is None and abs(step) < SPREAD:
             # Far enough for a curvature; upwards where it is near, because fits from a rougher
             # velocity settle sooner than those that must find new detail.
             step = SPREAD if step > -SPREAD / 2 else -SPREAD
         log_alpha += step
-    return Root(min(max(log_alpha, lower), upper), math.nan, False)
+    crossed = min(p.value for p in points) < 0 < max(p.value for p in points)
+    ending = UNSETTLED if crossed and lower <= log_alpha <= upper else NOT_MET
+    return Root(min(max(log_alpha, lower), upper), math.nan, ending)
 
 
 class _Point(NamedTuple):

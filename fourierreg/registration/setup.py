@@ -1,4 +1,5 @@
-"""From the arguments of a public call to a problem: images checked, scaled, placed and padded."""
+"""From the arguments of a public call to a problem: images checked, scaled, placed and padded; the
+noise they are taken to have."""
 
 from dataclasses import dataclass
 
@@ -8,11 +9,19 @@ from fourierreg import checks
 from fourierreg.backend import array_module
 from fourierreg.geodesic.shooting import DYNAMICS, INTEGRATORS
 from fourierreg.image.domain import Domain, padded_domain
-from fourierreg.image.geometry import Geometry, foreground_scale, is_nibabel, resample_onto
+from fourierreg.image.geometry import (
+    Geometry,
+    foreground_scale,
+    is_nibabel,
+    resample_onto,
+    smoothed_for,
+)
 from fourierreg.image.similarity import similarity_of
 from fourierreg.registration import spatial
 from fourierreg.registration.energy import Problem
+from fourierreg.registration.solver import Noise
 from fourierreg.registration.spatial import SpatialProblem
+from fourierreg.registration.uncertainty import NUM_SAMPLES
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.operators import default_reference_length
 
@@ -93,7 +102,9 @@ def prepare(
         target, target_scale = _scaled(target)
         source, scales = original, (source_scale, target_scale)
         if not source_geometry.matches(geometry):
-            source = resample_onto(original, source_geometry, geometry)
+            coarser = geometry.spacing_along(source_geometry)
+            smooth = smoothed_for(original, source_geometry, coarser)
+            source = resample_onto(smooth, source_geometry, geometry)
             if not np.any(source):
                 raise ValueError(
                     "source: does not overlap the target in scanner space: check the affines "
@@ -132,6 +143,36 @@ def prepare(
         similarity=similarity,
     )
     return Setup(problem, metric, domain, geometry, source_geometry, original, scales)
+
+
+def noise_model(sigma, decimation):
+    """`Noise` from the arguments `sigma` and `decimation`."""
+    if decimation is not None:
+        decimation = checks.positive("decimation", decimation)
+        if decimation > 1:
+            raise ValueError(
+                f"decimation: expected a fraction of voxels, at most 1; got {decimation}"
+            )
+    if isinstance(sigma, str):
+        checks.choice("sigma", sigma, ("estimate",))
+        return Noise(1.0, 1.0, True, fixed_decimation=decimation)
+    return Noise(checks.positive("sigma", sigma), 1.0 if decimation is None else decimation, False)
+
+
+def sample_count(uncertainty, problem):
+    """Posterior samples that the argument `uncertainty` asks for."""
+    if uncertainty is False or uncertainty is None:
+        return 0
+    if uncertainty is True:
+        uncertainty = NUM_SAMPLES
+    checks.count("uncertainty", uncertainty)
+    if not problem.similarity.gaussian:
+        raise ValueError(
+            "uncertainty: needs a likelihood, which this similarity is not; use similarity='ssd'"
+        )
+    if isinstance(problem, SpatialProblem):
+        raise ValueError("uncertainty: not available with space='full'; use space='bandlimited'")
+    return uncertainty
 
 
 def _without_dust(image):

@@ -24,7 +24,12 @@ MAX_FITS = 5  # on one grid, while the noise is being estimated
 
 
 class Record(NamedTuple):
-    """One accepted iteration. Energies in nats; `objective` is Eq. 6 (errata E1 to E3)."""
+    """One accepted iteration.
+
+    `prior`, `likelihood` and `objective`, which is Eq. 6 (errata E1 to E3), in nats; `shape` in
+    voxels; `sigma` in units of intensity; `gradient_norm` of the L² gradient with respect to v₀,
+    in nats per mm; `seconds` since the start.
+    """
 
     iteration: int
     shape: tuple

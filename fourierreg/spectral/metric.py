@@ -56,6 +56,19 @@ class Metric:
             mm per voxel; 1 where none is given.
         modes : int or sequence of int
             Band per axis; 16 keeps 15 frequencies.
+        alpha, power : float
+            α and c, dimensionless.
+        reference_length, velocity_scale : float, optional
+            ℓ and s in mm.
+
+        Returns
+        -------
+        Metric
+
+        Raises
+        ------
+        ValueError, TypeError
+            One line that names the argument.
         """
         shape = checks.shape(shape)
         spacing = checks.spacing(spacing, len(shape))

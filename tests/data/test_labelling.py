@@ -11,10 +11,10 @@ import time
 import pytest
 
 import fourierreg
+from fourierreg.checks import InputError
 from fourierreg.cli import main
 from fourierreg.data import label_folder, labelling
 from fourierreg.data.label_folder import LabelFolder, key_of, read_table
-from fourierreg.data.nifti import InputError
 from fourierreg.data.pairs import Pair, read_pairs, write_pairs
 from tests.brains import write_pair
 
@@ -37,7 +37,7 @@ def make_pairs(folder, count=3, labels=True):
 
 
 def timeless(rows):
-    return [{k: v for k, v in row.items() if k not in labelling.TIMINGS} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "finished")} for row in rows]
 
 
 def command(folder, *options):
@@ -112,6 +112,17 @@ def test_evaluate_sums_up_a_table(finished, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["pairs"] == 3 and report["failed"] == 0 and report["folds"] == 0
     assert report["alpha_median"] == sorted(r["alpha"] for r in rows)[1]
+
+
+def test_relative_paths_are_those_of_the_caller(tmp_path, monkeypatch):
+    """The table of a run on pairs given by relative paths is a manifest anywhere."""
+    (pair,) = make_pairs(tmp_path, 1, labels=False)
+    monkeypatch.chdir(tmp_path)
+    relative = pair._replace(source="p0/source.nii.gz", target="p0/target.nii.gz")
+    fourierreg.label_pairs([relative], tmp_path / "out", workers=1, **FAST)
+    monkeypatch.chdir("/")
+    (found,) = read_pairs(tmp_path / "out" / label_folder.TABLE)
+    assert found[:2] == pair[:2]
 
 
 def test_a_second_run_does_nothing_again(finished, monkeypatch):

@@ -2,12 +2,13 @@
 
 import collections
 import itertools
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from fourierreg.data.nifti import InputError
+from fourierreg.checks import InputError
 from fourierreg.data.pairs import (
     SPLITS,
     Pair,
@@ -160,3 +161,24 @@ def test_scans_of_a_flat_folder(tmp_path):
     save(tmp_path / "1001_t2.nii.gz")
     with pytest.raises(InputError, match="both belong to 1001"):
         find_scans(tmp_path)
+
+
+def test_hidden_files_are_no_scans(tmp_path):
+    """Neither those a file system leaves beside the scans nor a run that was killed."""
+    for name in ("1000_t1.nii.gz", "._1000_t1.nii.gz", ".part-x.nii.gz", ".cache/1001_t1.nii.gz"):
+        save(tmp_path / name)
+    assert [s.subject for s in find_scans(tmp_path)] == ["1000"]
+
+
+def test_scans_have_paths_that_hold_anywhere(tmp_path, monkeypatch):
+    save(tmp_path / "scans" / "1000_t1.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (scan,) = find_scans("scans")
+    monkeypatch.chdir("/")
+    assert Path(scan.image).is_file()
+
+
+def test_a_text_table_has_tabs_both_ways(tmp_path):
+    for name in ("pairs.txt", "pairs.tsv", "pairs.csv"):
+        write_pairs(tmp_path / name, [Pair("/a.nii", "/b.nii")])
+        assert read_pairs(tmp_path / name) == [Pair("/a.nii", "/b.nii")]

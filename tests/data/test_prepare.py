@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data.nifti import InputError
 from fourierreg.data.prepare import (
     FLIP,
     prepare_brain,

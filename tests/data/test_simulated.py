@@ -4,9 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from fourierreg.checks import InputError
 from fourierreg.cli import main
 from fourierreg.data import simulated
-from fourierreg.data.nifti import InputError
 from fourierreg.data.pairs import find_scans, read_pairs
 from fourierreg.data.simulate import simulate_carried_pair
 from fourierreg.data.simulated import simulate_pairs

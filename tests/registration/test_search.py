@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fourierreg.registration.search import Root, find_root
+from fourierreg.registration.search import FOUND, NOT_MET, UNSETTLED, Root, find_root
 
 LIMITS = {"lower": math.log(1e-2), "upper": math.log(1e3), "tolerance": 0.01}
 
@@ -81,9 +81,9 @@ def test_interval_is_where_f_has_risen():
 
 
 def test_interval_of_a_line_is_symmetric():
-    found = Root(0.5, 0.1, True)
+    found = Root(0.5, 0.1, FOUND)
     assert found.interval() == pytest.approx((0.5 - 0.196, 0.5 + 0.196))
-    assert all(math.isnan(x) for x in Root(0.5, math.nan, True).interval())
+    assert all(math.isnan(x) for x in Root(0.5, math.nan, FOUND).interval())
 
 
 @pytest.mark.parametrize("start", [-1.0, 3.0])
@@ -151,3 +151,21 @@ def test_two_close_slopes_are_not_differenced():
     found = find_root(value, 1.04, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - 1.1) < 2 * 3.0 / 80.0
+
+
+def test_how_a_search_ends():
+    """No sign of a root is another matter than a root that was not pinned down."""
+    assert find_root(line(20.0, 80.0), 0.0, **LIMITS).ending == NOT_MET
+    assert find_root(line(-20.0, 80.0), 0.0, **LIMITS).ending == NOT_MET
+    assert find_root(line(5.0, 80.0), 0.0, **LIMITS, max_slopes=2).ending == NOT_MET
+    jump = Function(lambda x: math.copysign(1e3, x - 1.1), lambda x: 80.0)
+    assert find_root(jump, 0.0, **LIMITS, max_slopes=4).ending == UNSETTLED
+    assert find_root(line(5.0, 80.0), 0.0, **LIMITS).ending == FOUND
+
+
+def test_the_interval_of_a_flat_posterior_is_wide():
+    """Skewness times a large standard deviation does not overflow."""
+    low, high = Root(0.0, 8.0, FOUND, skew=3.0).interval()
+    assert -30 < low < -20 and 10 < high < 16
+    mirrored = Root(0.0, 8.0, FOUND, skew=-3.0).interval()
+    assert mirrored == pytest.approx((-high, -low))
