@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from fourierreg import __version__, metrics
 from fourierreg.atomic import replacing, temporary_path
 from fourierreg.backend import get_backend, to_numpy
-from fourierreg.data.nifti import InputError
+from fourierreg.checks import InputError
 from fourierreg.image.geometry import resample_onto
 from fourierreg.registration.result import Registration
 
@@ -27,9 +28,8 @@ def prepare_folder(path):
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with temporary_path(folder / "writable") as name:
-            Path(name).write_bytes(b"0")
-        (folder / "writable").unlink()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
     except OSError as error:
         raise InputError(
             f"--output: cannot write to {folder} ({error.strerror}); choose another folder"
@@ -98,6 +98,8 @@ def warp_onto(result, data, geometry, *, inverse=False, order=1, reference=None)
 def write(folder, result, source, target, report):
     """Write everything a run leaves; `report` goes into ``result.json`` last.
 
+    What an earlier run left there for other options goes first, and its report with it.
+
     Parameters
     ----------
     folder : Path
@@ -108,6 +110,8 @@ def write(folder, result, source, target, report):
     """
     geometry = result.geometry
     try:
+        for name in ("result.json", "uncertainty.nii.gz"):
+            (folder / name).unlink(missing_ok=True)
         save_nifti(volume(result.deformed, geometry, np.float32), folder / "deformed.nii.gz")
         save_nifti(warp_field(result.displacement, geometry), folder / "1Warp.nii.gz")
         inverse = warp_field(result.inverse_displacement, geometry)
@@ -156,12 +160,12 @@ def load(folder):
     """The `Registration` a run left in a folder."""
     path = Path(folder) / VELOCITY
     if not path.is_file():
-        raise InputError(f"DIR: no {VELOCITY} in {folder}; give the output folder of a run")
+        raise InputError(f"folder: no {VELOCITY} in {folder}; give the output folder of a run")
     try:
         return Registration.load(path)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"DIR: {path} cannot be read ({error}); run the registration again"
+            f"folder: {path} cannot be read ({error}); run the registration again"
         ) from error
 
 
@@ -169,7 +173,7 @@ def describe(result, inputs, parameters, arguments):
     """What ``result.json`` holds: everything needed to repeat the run, and what it found.
 
     ``fourierreg`` with `arguments` repeats it from the command line, `parameters` are the keywords
-    that repeat it from Python.
+    that repeat it from Python (a mask, which is a file, stands with the inputs).
     """
     interval = result.alpha_interval
     finite = interval is not None and all(np.isfinite(interval))

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from fourierreg import __version__, output
-from fourierreg.data.nifti import InputError, sha256
+from fourierreg.checks import InputError
+from fourierreg.data.nifti import sha256
 from fourierreg.evaluation import evaluate_run, evaluate_table, is_table, numbers
 from fourierreg.image.geometry import Geometry, resample_onto
 
@@ -68,7 +69,9 @@ def _of_run(folder, labels, structures):
     path = folder / RESULT
     result = output.load(folder)
     if not path.is_file() or result.geometry is None:
-        raise InputError(f"DIR: no {RESULT} in {folder}; give the output folder of a finished run")
+        raise InputError(
+            f"folder: no {RESULT} in {folder}; give the output folder of a finished run"
+        )
     report = json.loads(path.read_text())
     found = evaluate_run(folder, labels, structures)
     dice = found.get("dice") or _recorded_dice(report)

@@ -157,7 +157,7 @@ def test_bad_file_is_one_line(kind, tmp_path, capsys):
     spoil(tmp_path, kind)
     code = main(["map-alpha", str(source), str(target), "-o", str(tmp_path / "out"), *FAST])
     said = capsys.readouterr().err
-    assert code == 2 and said.count("\n") == 1 and "source" in said
+    assert code == 2 and said.count("\n") == 1 and "source" in said.lower()
     assert not (tmp_path / "out" / "result.json").exists()
 
 
@@ -169,7 +169,7 @@ def test_bad_file_is_one_line(kind, tmp_path, capsys):
         (["--alpha0", "0"], "alpha"),
         (["--modes", "64"], "modes"),
         (["--backend", "abacus"], "backend"),
-        (["--velocity-scale", "0"], "velocity_scale"),
+        (["--velocity-scale", "0"], "velocity-scale"),
         (["--source-labels", "x.nii"], "labels"),
         (["--mask", "absent.nii"], "mask"),
     ],
@@ -216,6 +216,92 @@ def test_full_disk_leaves_nothing_half_written(run, tmp_path, capsys, monkeypatc
     assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in written}
 
 
+def test_a_second_run_leaves_nothing_of_the_first(run, tmp_path, monkeypatch):
+    """Killed half way, it has no result, and no file of other options."""
+    from fourierreg import output
+
+    source, target = write_pair(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("result.json", "uncertainty.nii.gz", "writable"):
+        (out / name).write_text("old")
+
+    def stopped(image, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, "save_nifti", stopped)
+    command = ["register", str(source), str(target), "--alpha", "3", "-o", str(out), *FAST]
+    assert main(command) == 130
+    assert {p.name for p in out.iterdir()} == {"writable"}  # which is none of ours
+
+
+def test_a_mask_on_another_grid_is_refused(tmp_path, capsys):
+    """The same shape does not do where the affine differs."""
+    source, target = write_pair(tmp_path)
+    image = nib.load(target)
+    affine = image.affine @ np.diag([-1, 1, 1, 1])
+    mask = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image((image.get_fdata() > 0).astype(np.uint8), affine), mask)
+    command = ["register", str(source), str(target), "--alpha", "3", "-o", str(tmp_path / "out")]
+    assert main([*command, *FAST, "--mask", str(mask)]) == 2
+    assert "--mask: " in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_label_of_one_image_alone(tmp_path, capsys):
+    """It has no Dice; the run has its result all the same, in valid JSON."""
+    source, target = write_pair(tmp_path)
+    path = tmp_path / "source_labels.nii.gz"
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj).copy()
+    data[0, 0, 0] = 77  # in a corner: it may not survive
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+    labels = [f"--{n}-labels={tmp_path / n}_labels.nii.gz" for n in ("source", "target")]
+    out = str(tmp_path / "out")
+    command = ["register", str(source), str(target), "--alpha", "3", "-o", out, *labels, *FAST]
+    assert main(command) == 0
+    text = (tmp_path / "out" / "result.json").read_text()
+    assert json.loads(text)["dice"]["mean_after"] > 0
+    assert main(["evaluate", out, *labels, "--json"]) == 0
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    json.loads(capsys.readouterr().out, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("command", ["apply", "evaluate", "prepare", "pairs", "simulate"])
+def test_no_backend_where_none_is_used(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0 and "--backend" not in capsys.readouterr().out
+
+
+def test_errors_name_the_option_not_the_keyword(tmp_path, capsys):
+    assert main(["pairs", str(tmp_path / "none"), "-o", str(tmp_path / "p.csv")]) == 2
+    assert capsys.readouterr().err.startswith("fourierreg pairs: FOLDER: no folder")
+    assert main(["label", str(tmp_path / "none.csv"), "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("fourierreg label: PAIRS: no file")
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("fourierreg evaluate: DIR: no velocity.npz")
+
+
+def test_a_full_disk_wherever_it_is_met(tmp_path, capsys, monkeypatch):
+    """Also in commands that write through nibabel: one line, and only whole files."""
+    from fourierreg.data import preparing
+
+    source, _ = write_pair(tmp_path)
+
+    def full(image, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(preparing.nib, "save", full)
+    how = ["--no-n4", "--no-affine", "--size", "24", "--template", str(source)]
+    assert main(["prepare", str(source), "-o", str(tmp_path / "out"), *how, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "the disk is full" in error and len(error.strip().splitlines()) == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_uncertainty_is_written_on_request(tmp_path):
     source, target = write_pair(tmp_path)
     out = tmp_path / "out"
@@ -240,7 +326,7 @@ def test_register_by_another_similarity(tmp_path, capsys):
     assert (report["dynamics"], report["sigma"]) == ("stationary", None)
     capsys.readouterr()
     assert main([*command, *FAST, "--similarity", "mi", "--sigma", "0.1"]) == 2
-    assert capsys.readouterr().err.startswith("fourierreg register: sigma: expected None")
+    assert capsys.readouterr().err.startswith("fourierreg register: --sigma: expected None")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fourierreg.plotting import interactive_view, map_views, orthogonal_views
+from fourierreg.plotting import interactive_view, map_views, orthogonal_views, overview
 
 
 @pytest.fixture
@@ -90,3 +90,12 @@ def test_a_map_has_one_scale(axes):
     reach = np.abs(values).max()
     assert limits == {(-reach, reach)}
     assert map_views(axes, np.zeros((5, 6, 7)), low=0.0).get_clim() == (0.0, 1.0)
+
+
+def test_an_overview_keeps_proportions(result):
+    """Voxels twice as high as wide are drawn so."""
+    record = SimpleNamespace(iteration=0, shape=(6, 7, 8), prior=1.0, likelihood=2.0, alpha=3.0)
+    extra = {"history": (record,), "alpha_interval": None, "status": "A sentence."}
+    made = SimpleNamespace(**vars(result), **extra, displacement=np.zeros((3, 6, 7, 8)))
+    figure = overview(made, result.deformed, result.deformed)
+    assert [ax.get_aspect() for ax in figure.axes[:6]] == [2.0] * 6

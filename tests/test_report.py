@@ -12,6 +12,7 @@ import pytest
 
 import fourierreg
 from fourierreg.cli import main
+from fourierreg.data.pairs import Pair
 from fourierreg.report import CITATIONS, page
 from tests.brains import write_pair
 
@@ -105,7 +106,7 @@ def test_the_page_of_a_label_run(tmp_path):
     home.mkdir()
     source, target = write_pair(home)
     maps = [f"{home / n}_labels.nii.gz" for n in ("source", "target")]
-    pair = fourierreg.data.pairs.Pair(str(source), str(target), *maps)
+    pair = Pair(str(source), str(target), *maps)
     fourierreg.label_pairs([pair], tmp_path / "out", size=24, modes=6, num_steps=3, workers=1)
     text = page(tmp_path / "out")
     assert len(check(text)) == 2 and "1 pair in out" in text

@@ -36,7 +36,8 @@ def run(options):
     import numpy as np
 
     from fourierreg import output
-    from fourierreg.data.nifti import InputError, read_grid, read_image, read_labels
+    from fourierreg.checks import InputError
+    from fourierreg.data.nifti import read_grid, read_image, read_labels
     from fourierreg.image.geometry import Geometry
 
     result = output.load(options.directory)
@@ -74,7 +75,7 @@ def _in_common_space(geometry, path, name):
     """Where a scan's voxels are in the space of the registration."""
     if path is None:
         return geometry
-    from fourierreg.data.nifti import InputError
+    from fourierreg.checks import InputError
     from fourierreg.data.prepare import read_affine
 
     if not Path(path).is_file():

@@ -1,6 +1,8 @@
 """What commands share: options, the progress bar, the closing table."""
 
 import json
+import math
+import os
 import sys
 
 _interruptions: list[int] = []  # signals that came; compiled code may swallow the exception of one
@@ -22,11 +24,21 @@ def _stop_if_interrupted():
         raise KeyboardInterrupt
 
 
-def add_common_options(parser, backend=True):
+def add_common_options(parser, backend=False):
+    """--quiet, --json and, for commands that compute on it, --backend."""
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
     parser.add_argument("--json", action="store_true", help="print result.json instead of a table")
     if backend:
         parser.add_argument("--backend", default="numpy", help="numpy (default) or cupy")
+
+
+def without_nan(value):
+    """A report with None for NaN, which JSON has none of (Dice of a label that is not there)."""
+    if isinstance(value, dict):
+        return {name: without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def alpha_rows(result):
@@ -126,3 +138,71 @@ class Count:
     def __exit__(self, *error):
         if self.bar is not None:
             self.bar.close()
+
+
+def no_labels_of_a_table(options):
+    """Refuse labels for a folder of many pairs, whose table has the Dice of its own."""
+    from fourierreg.checks import InputError
+
+    for name in ("source_labels", "target_labels", "structures"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"{name}: {options.directory} holds many pairs, whose Dice stands in its table; "
+                "leave it out (labels and structures are given to `fourierreg label`)"
+            )
+
+
+def read_label_pair(options):
+    """Both label maps, or None; one without the other is refused."""
+    from fourierreg.checks import InputError
+    from fourierreg.data.nifti import read_labels
+
+    given = options.source_labels, options.target_labels
+    if given == (None, None):
+        return None
+    if None in given:
+        raise InputError("--source-labels, --target-labels: expected both or neither")
+    return read_labels(given[0], "--source-labels"), read_labels(given[1], "--target-labels")
+
+
+def noise_of(text):
+    """The value of --sigma: a number or "estimate"; None where not given."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def write_pair(folder, result, source, target, files, parameters, options, extra):
+    """Write the folder of a run on two images; returns its report.
+
+    Parameters
+    ----------
+    folder : Path
+    result : Registration
+    source, target : nibabel images
+    files : dict
+        Name to path of every input.
+    parameters : dict
+        Keywords that repeat the run from Python.
+    options : argparse.Namespace
+    extra : dict
+        What else the report says.
+    """
+    from fourierreg import output
+    from fourierreg.data.nifti import sha256
+    from fourierreg.image.geometry import Geometry, resample_onto
+
+    inputs = {
+        name: {"path": os.path.abspath(path), "sha256": sha256(path)}
+        for name, path in files.items()
+    }
+    for name, scale in zip(("source", "target"), result.scales, strict=True):
+        inputs[name]["divided_by"] = scale
+    report = {**output.describe(result, inputs, parameters, options.arguments), **extra}
+    moved = resample_onto(source.get_fdata(), Geometry.of(source), result.geometry)
+    images = moved / result.scales[0], target.get_fdata() / result.scales[1]
+    output.write(folder, result, *images, report)
+    return report

@@ -16,7 +16,7 @@ def add_to(commands):
     parser.add_argument("--alpha", type=float, default=5.0, help="true α (default 5)")
     parser.add_argument("--size", type=int, default=64, help="voxels per axis (default 64)")
     parser.add_argument("--seed", type=int, default=0)
-    add_common_options(parser)
+    add_common_options(parser, backend=True)
     parser.set_defaults(run=run)
 
 

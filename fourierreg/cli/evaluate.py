@@ -2,7 +2,12 @@
 
 import json
 
-from fourierreg.cli.common import add_common_options
+from fourierreg.cli.common import (
+    add_common_options,
+    no_labels_of_a_table,
+    read_label_pair,
+    without_nan,
+)
 
 
 def add_to(commands):
@@ -23,17 +28,17 @@ def add_to(commands):
 def run(options):
     """Print what a folder's registrations are worth: α, Jacobian, inverse consistency, Dice of
     every (merged) structure before and after."""
-    from fourierreg.cli.pair import read_label_pair
     from fourierreg.data.structures import structures_of
     from fourierreg.evaluation import evaluate_run, evaluate_table, is_table
 
     if is_table(options.directory):
+        no_labels_of_a_table(options)
         report = evaluate_table(options.directory)
     else:
         structures = None if options.structures is None else structures_of(options.structures)
         report = evaluate_run(options.directory, read_label_pair(options), structures)
     if options.json:
-        print(json.dumps(report, indent=1))
+        print(json.dumps(without_nan(report), indent=1, allow_nan=False))
     elif not options.quiet:
         _print(report)
     return 0

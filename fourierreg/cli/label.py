@@ -2,7 +2,7 @@
 
 import json
 
-from fourierreg.cli.common import Count, add_common_options
+from fourierreg.cli.common import Count, add_common_options, noise_of
 
 
 def add_to(commands):
@@ -20,10 +20,20 @@ def add_to(commands):
     parser.add_argument("--save-registrations", action="store_true", help="keep them all")
     parser.add_argument("--modes", type=int, default=16, help="band per axis (default 16)")
     parser.add_argument("--sigma", help='noise σ, or "estimate" (default)', default="estimate")
+    parser.add_argument("--decimation", type=float, help="ρ, the fraction of independent voxels")
+    parser.add_argument(
+        "--alpha0", type=float, default=3.0, help="where searches start (default 3)"
+    )
+    parser.add_argument(
+        "--dynamics",
+        choices=["epdiff", "stationary"],
+        default="epdiff",
+        help="geodesic (default), or the flow of a stationary velocity",
+    )
     parser.add_argument("--posterior", choices=["marginal", "joint"], default="marginal")
     parser.add_argument("--num-steps", type=int, help="of the geodesic (default 5)")
     parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
-    add_common_options(parser)
+    add_common_options(parser, backend=True)
     parser.set_defaults(run=run)
 
 
@@ -32,7 +42,6 @@ def run(options):
 
     A run that was stopped goes on where it was when the same command is given again.
     """
-    from fourierreg.cli.pair import noise_of
     from fourierreg.data.label_folder import DONE, TABLE
     from fourierreg.data.labelling import label_pairs
 
@@ -50,6 +59,9 @@ def run(options):
             callback=lambda done, total, row: progress(done, total),
             modes=options.modes,
             sigma=noise_of(options.sigma),
+            decimation=options.decimation,
+            alpha0=options.alpha0,
+            dynamics=options.dynamics,
             posterior=options.posterior,
             num_steps=options.num_steps,
             velocity_scale=options.velocity_scale,

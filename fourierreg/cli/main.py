@@ -1,6 +1,7 @@
 """Entry point: the parser, and what becomes of errors."""
 
 import argparse
+import errno
 import signal
 import sys
 
@@ -21,6 +22,8 @@ from fourierreg.cli import (
 from fourierreg.cli.common import forget_interruptions, interrupt
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What commands call some arguments of the functions they serve.
+ALIASES = {"out": ("output",), "folder": ("directory", "output")}
 EPILOG = """\
 examples:
   fourierreg demo
@@ -41,9 +44,11 @@ class _Parser(argparse.ArgumentParser):
 def main(argv=None):
     """Run the command line; returns the exit code.
 
-    0, or 1 where a run did not converge, 2 for bad input, 130 when interrupted.
+    0; 1 where a run did not converge, or some of many files or pairs failed; 2 for bad input or a
+    system that refuses; 130 when interrupted.
     """
-    options = _parser().parse_args(argv)
+    parser, commands = _parser()
+    options = parser.parse_args(argv)
     options.arguments = [str(a) for a in (sys.argv[1:] if argv is None else argv)]
     forget_interruptions()
     previous = {number: signal.signal(number, interrupt) for number in SIGNALS}
@@ -55,11 +60,34 @@ def main(argv=None):
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         if not _is_for_the_user(error):
             raise
-        print(f"fourierreg {options.command}: {error}", file=sys.stderr)
+        text = _with_options(str(error), commands[options.command])
+        print(f"fourierreg {options.command}: {text}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # what read our output has closed it
+        sys.stdout = None
+        return 1
+    except OSError as error:  # of the system, wherever it came up: a disk, a permission
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno == errno.ENOSPC
+        why = "the disk is full; free space" if full else f"{error.strerror or error}; see to it"
+        print(f"fourierreg {options.command}: {where}{why} and run again", file=sys.stderr)
         return 2
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _with_options(text, command):
+    """An error that begins with the name of a Python argument, with that of the option instead."""
+    known = {action.dest: action for action in command._actions}
+    names, colon, rest = text.partition(":")
+    said = []
+    for name in names.split(", "):
+        action = next((known[n] for n in (name, *ALIASES.get(name, ())) if n in known), None)
+        if action is None:
+            return text
+        said.append(action.option_strings[-1] if action.option_strings else action.metavar)
+    return ", ".join(said) + colon + rest
 
 
 def _is_for_the_user(error):
@@ -72,6 +100,7 @@ def _is_for_the_user(error):
 
 
 def _parser():
+    """The parser, and those of the commands by name."""
     parser = _Parser(
         prog="fourierreg",
         description="Register a pair of images and infer the regularization strength α.",
@@ -96,4 +125,4 @@ def _parser():
         report,
     ):
         command.add_to(commands)
-    return parser
+    return parser, commands.choices

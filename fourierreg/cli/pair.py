@@ -1,6 +1,15 @@
 """`fourierreg map-alpha` and `fourierreg register`: a pair of files."""
 
-from fourierreg.cli.common import Progress, add_common_options, alpha_rows, finish
+from fourierreg.cli.common import (
+    Progress,
+    add_common_options,
+    alpha_rows,
+    finish,
+    noise_of,
+    read_label_pair,
+    without_nan,
+    write_pair,
+)
 
 
 def add_to(commands):
@@ -47,6 +56,7 @@ def _pair_arguments(parser):
         help="geodesic (default), or the flow of a stationary velocity",
     )
     parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
+    parser.add_argument("--max-iterations", type=int, help="of one fit, on any grid")
     parser.add_argument(
         "--uncertainty",
         action="store_true",
@@ -56,7 +66,7 @@ def _pair_arguments(parser):
     parser.add_argument("--mask", help="voxels of the target that count")
     parser.add_argument("--source-labels", help="labels on the source, for Dice")
     parser.add_argument("--target-labels", help="labels on the target, for Dice")
-    add_common_options(parser)
+    add_common_options(parser, backend=True)
 
 
 def _map_alpha(options):
@@ -90,7 +100,7 @@ def _run_pair(options, function, parameters, doing):
     """Read, compute, write: what `map-alpha` and `register` share."""
     from fourierreg import output
     from fourierreg.backend import set_backend
-    from fourierreg.data.nifti import read_image, read_labels
+    from fourierreg.data.nifti import read_image
 
     set_backend(options.backend)
     files = {"source": options.source, "target": options.target}
@@ -105,10 +115,12 @@ def _run_pair(options, function, parameters, doing):
         "velocity_scale": options.velocity_scale,
         "uncertainty": options.uncertainty,
     }
+    if options.max_iterations is not None:
+        parameters["max_iterations"] = options.max_iterations
     mask = None
     if options.mask is not None:
         files["mask"] = options.mask
-        mask = read_labels(options.mask, "--mask").get_fdata() != 0
+        mask = _mask_on(target, options.mask)
     folder = output.prepare_folder(options.output)
     with Progress(doing, options) as progress:
         result = function(source, target, mask=mask, callback=progress, **parameters)
@@ -116,73 +128,39 @@ def _run_pair(options, function, parameters, doing):
     rows, extra = alpha_rows(result), {}
     if labels is not None:
         extra["dice"] = _dice(result, *labels)
-        affine_only, after = extra["dice"]["mean_before"], extra["dice"]["mean_after"]
-        rows.append(("mean Dice", f"{affine_only:.3f} before, {after:.3f} after"))
+        before, after = (extra["dice"][f"mean_{when}"] for when in ("before", "after"))
+        if before is not None:
+            rows.append(("mean Dice", f"{before:.3f} before, {after:.3f} after"))
     report = write_pair(folder, result, source, target, files, parameters, options, extra)
     return finish(options, rows, report, folder, result)
 
 
-def write_pair(folder, result, source, target, files, parameters, options, extra):
-    """Write the folder of a run on two images; returns its report.
+def _mask_on(target, path):
+    """Voxels of a mask, which must lie on the target's grid."""
+    from fourierreg.checks import InputError
+    from fourierreg.data.nifti import read_labels
+    from fourierreg.image.geometry import Geometry
 
-    Parameters
-    ----------
-    folder : Path
-    result : Registration
-    source, target : nibabel images
-    files : dict
-        Name to path of every input.
-    parameters : dict
-        Keywords that repeat the run from Python.
-    options : argparse.Namespace
-    extra : dict
-        What else the report says.
-    """
-    from fourierreg import output
-    from fourierreg.data.nifti import sha256
-    from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
-
-    inputs = {name: {"path": str(path), "sha256": sha256(path)} for name, path in files.items()}
-    for name, image in (("source", source), ("target", target)):
-        inputs[name]["divided_by"] = foreground_scale(image.get_fdata())
-    report = {**output.describe(result, inputs, parameters, options.arguments), **extra}
-    moved = resample_onto(source.get_fdata(), Geometry.of(source), result.geometry)
-    scale = inputs["source"]["divided_by"], inputs["target"]["divided_by"]
-    output.write(folder, result, moved / scale[0], target.get_fdata() / scale[1], report)
-    return report
-
-
-def read_label_pair(options):
-    """Both label maps, or None; one without the other is refused."""
-    from fourierreg.data.nifti import InputError, read_labels
-
-    given = options.source_labels, options.target_labels
-    if given == (None, None):
-        return None
-    if None in given:
-        raise InputError("--source-labels, --target-labels: expected both or neither")
-    return read_labels(given[0], "--source-labels"), read_labels(given[1], "--target-labels")
+    mask = read_labels(path, "--mask")
+    if not Geometry.of(mask).matches(Geometry.of(target)):
+        raise InputError(
+            f"--mask: {path} lies on another grid than the target (shape or affine); resample it "
+            "there (antsApplyTransforms -n NearestNeighbor)"
+        )
+    return mask.get_fdata() != 0
 
 
 def _dice(result, source_labels, target_labels):
     """Dice of every label before (headers only) and after."""
-    from fourierreg.data.labelling import overlaps_of
+    from fourierreg.metrics import overlaps_of
 
     found = overlaps_of(result, source_labels, target_labels)
     before, after = found.pop("mean")
-    return {
-        "mean_before": before,
-        "mean_after": after,
-        "before": {name: values[0] for name, values in found.items()},
-        "after": {name: values[1] for name, values in found.items()},
-    }
-
-
-def noise_of(text):
-    """The value of --sigma: a number or "estimate"; None where not given."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return without_nan(
+        {
+            "mean_before": before,
+            "mean_after": after,
+            "before": {name: values[0] for name, values in found.items()},
+            "after": {name: values[1] for name, values in found.items()},
+        }
+    )

@@ -8,6 +8,8 @@ from fourierreg.cli.common import (
     add_common_options,
     alpha_rows,
     finish,
+    noise_of,
+    write_pair,
 )
 
 
@@ -29,14 +31,14 @@ def add_to(commands):
         action="store_true",
         help="confirm the prediction by a registration or two, or fall back to the full estimate",
     )
-    add_common_options(parser)
+    add_common_options(parser, backend=True)
     parser.set_defaults(run=run)
 
 
 def run(options):
     """Predict the regularization strength α of a pair of images, or of many, by a network."""
     from fourierreg.backend import set_backend
-    from fourierreg.data.nifti import InputError
+    from fourierreg.checks import InputError
     from fourierreg.learning.pretrained import load_model
 
     set_backend(options.backend)
@@ -55,7 +57,6 @@ def run(options):
 
 def _one(options, model):
     from fourierreg import output
-    from fourierreg.cli.pair import noise_of, write_pair
     from fourierreg.data.nifti import read_image
     from fourierreg.learning.prediction import predict_alpha
 
@@ -97,7 +98,6 @@ def _many(options, model):
 
     from fourierreg import output
     from fourierreg.atomic import write_rows, write_table
-    from fourierreg.cli.pair import noise_of
     from fourierreg.data.pairs import read_pairs
     from fourierreg.learning.prediction import predict_pairs
 

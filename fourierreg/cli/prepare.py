@@ -30,7 +30,7 @@ def run(options):
     """Bring T1 scans to a template's space on a cube: N4 bias correction, affine of twelve degrees
     of freedom, one interpolation, intensities in [0, 1]; labels alongside. Every scan leaves
     NAME.nii.gz, NAME_labels.nii.gz, NAME_affine.mat (ITK; `apply` takes it) and NAME.json."""
-    from fourierreg.data.nifti import InputError
+    from fourierreg.checks import InputError
     from fourierreg.data.preparing import prepare_files
     from fourierreg.output import prepare_folder
 

@@ -2,7 +2,7 @@
 
 import json
 
-from fourierreg.cli.common import add_common_options
+from fourierreg.cli.common import add_common_options, no_labels_of_a_table, read_label_pair
 
 
 def add_to(commands):
@@ -17,7 +17,7 @@ def add_to(commands):
     parser.add_argument(
         "--structures", help="neuromorphometrics, or a CSV table with columns value,structure"
     )
-    add_common_options(parser, backend=False)
+    add_common_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -28,15 +28,17 @@ def run(options):
 
     from fourierreg import output
     from fourierreg.atomic import replacing
-    from fourierreg.cli.pair import read_label_pair
-    from fourierreg.data.nifti import InputError
+    from fourierreg.checks import InputError
     from fourierreg.data.structures import structures_of
+    from fourierreg.evaluation import is_table
     from fourierreg.report import page
 
     target = Path(options.output)
     if target.suffix != ".html":
         raise InputError(f"--output: expected a name ending in .html; got {target}")
     output.prepare_folder(target.parent)
+    if is_table(options.directory):
+        no_labels_of_a_table(options)
     structures = None if options.structures is None else structures_of(options.structures)
     text = page(options.directory, read_label_pair(options), structures)
     try:

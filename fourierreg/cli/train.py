@@ -70,9 +70,17 @@ def add_to(commands):
         help="auto: mixed_float16 on a GPU",
     )
     parser.add_argument("--deterministic", action="store_true", help="same weights from one seed")
+    parser.add_argument(
+        "--fractions",
+        type=float,
+        nargs=3,
+        default=[0.70, 0.15, 0.15],
+        metavar=("TRAIN", "VALIDATION", "TEST"),
+        help="of pairs without a split, which are bull-eyes (default 0.7 0.15 0.15)",
+    )
     parser.add_argument("--licence", default="", help="of the data, for the model's card")
     parser.add_argument("--seed", type=int, default=0)
-    add_common_options(parser, backend=False)
+    add_common_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -89,11 +97,8 @@ def run(options):
 
     target = Path(options.output)
     output.prepare_folder(target.parent)
-    try:
-        trained = _train(options, target)
-        output.training_figure(trained.log, trained.folder / CURVE)
-    except OSError as error:
-        raise output.disk_error(target.parent, error) from error
+    trained = _train(options, target)
+    output.training_figure(trained.log, trained.folder / CURVE)
     if options.json:
         print(json.dumps(trained.card, indent=1))
     elif not options.quiet:
@@ -134,6 +139,7 @@ def _train(options, target):
             balanced=options.balanced,
             precision=options.precision,
             deterministic=options.deterministic,
+            fractions=options.fractions,
             licence=options.licence,
             seed=options.seed,
             callback=progress,

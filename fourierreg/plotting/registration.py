@@ -26,13 +26,15 @@ def overview(result, source, target):
     source, target = to_numpy(source), to_numpy(target)
     deformed = to_numpy(result.deformed)
     top = foreground_scale(target)
+    wide, high = result.spacing[:2]
+    look = {"origin": "lower", "aspect": high / wide}
     for ax, image, title in zip(
         axes[0],
         (source, target, deformed),
         ("source", "target", "deformed source, grid of φ⁻¹"),
         strict=True,
     ):
-        ax.imshow(middle_plane(image), cmap="gray", origin="lower", vmin=0, vmax=top)
+        ax.imshow(middle_plane(image), cmap="gray", vmin=0, vmax=top, **look)
         ax.set_title(title)
     show_grid(axes[0, 2], result.displacement, result.spacing)
     limit = float(np.percentile(np.abs(source - target), 99.5))
@@ -40,14 +42,12 @@ def overview(result, source, target):
         axes[1, :2], (source - target, deformed - target), ("before", "after"), strict=True
     ):
         rms = float(np.sqrt(np.mean(image[(target != 0) | (source != 0)] ** 2)))
-        shown = ax.imshow(
-            middle_plane(image), cmap="RdBu_r", origin="lower", vmin=-limit, vmax=limit
-        )
+        shown = ax.imshow(middle_plane(image), cmap="RdBu_r", vmin=-limit, vmax=limit, **look)
         ax.set_title(f"residual {title}, rms {rms:.3f}")
     figure.colorbar(shown, ax=axes[1, :2], label="intensity difference", shrink=0.8)
     log_j = np.log(np.maximum(middle_plane(result.jacobian_determinant), 1e-3))
     reach = max(float(np.abs(log_j).max()), 0.1)
-    shown = axes[1, 2].imshow(log_j, cmap="PuOr_r", origin="lower", vmin=-reach, vmax=reach)
+    shown = axes[1, 2].imshow(log_j, cmap="PuOr_r", vmin=-reach, vmax=reach, **look)
     axes[1, 2].set_title("ln det Dφ⁻¹")
     figure.colorbar(shown, ax=axes[1, 2], shrink=0.8)
     for ax in axes[:2].ravel():
