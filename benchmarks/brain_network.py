@@ -185,7 +185,7 @@ def score_strangers(options, model):
     ]
     found = predicted_logs(model.network, examples, model.shape, "log_alpha")
     truth = np.log([example.alpha for example in examples])
-    return errors(found, truth, model.card["network"]["mean"])
+    return errors(found, truth, model.card["mean_log_alpha"]["labels"])
 
 
 def score_template(model):
@@ -201,7 +201,7 @@ def score_template(model):
         predicted = fourierreg.predict_alpha(model, pair.source, pair.target, spacing=spacing)
         logs.append(math.log(alpha))
         found.append(math.log(predicted.alpha))
-    return errors(np.array(found), np.array(logs), model.card["network"]["mean"])
+    return errors(np.array(found), np.array(logs), model.card["mean_log_alpha"]["simulated"])
 
 
 def ship(options):
@@ -269,7 +269,7 @@ def cross_validate(options, rows):
                     "alpha": f"{float(row['alpha']):.4f}",
                     "sd": f"{float(row['alpha_sd']):.4f}",
                     "predicted": f"{found.alpha:.4f}",
-                    "constant": f"{np.exp(model.card['network']['mean']):.4f}",
+                    "constant": f"{np.exp(model.card['mean_log_alpha']['all']):.4f}",
                 }
             )
         tables.extend(FOLDS, made)

@@ -17,10 +17,10 @@ from rivals import ants_syn
 
 import fourierreg
 from fourierreg.data.label_folder import read_table
-from fourierreg.data.labelling import carried_dice
 from fourierreg.data.nifti import read_image, read_labels, resized
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 from fourierreg.image.geometry import Geometry, foreground_scale
+from fourierreg.metrics import carried_dice
 
 FOLDS, TABLE = "brain_folds.csv", "brain_registrations.csv"
 METHODS = ("affine", "estimate", "prediction", "syn")

@@ -39,8 +39,7 @@ from fourierreg.data.simulate import simulate_pair
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning.pretrained import shipped_models
 from fourierreg.registration.descent import Descent, GradientDescent
-from fourierreg.registration.register import noise_model
-from fourierreg.registration.setup import prepare
+from fourierreg.registration.setup import noise_model, prepare
 from fourierreg.registration.solver import Solver
 
 TABLE, PARTS_TABLE = "table_1.csv", "table_1_parts.csv"

@@ -11,9 +11,10 @@ import keras
 
 from fourierreg import __version__
 from fourierreg.atomic import temporary_path
-from fourierreg.data.nifti import InputError, sha256
+from fourierreg.checks import InputError
+from fourierreg.data.nifti import sha256
 from fourierreg.data.pairs import SPLITS
-from fourierreg.learning.scores import scores_of
+from fourierreg.learning.scores import constants_of, scores_of
 
 MEMBER, FORMAT = "model_card.json", 1
 PREPROCESSING = (
@@ -66,6 +67,7 @@ def describe(best, split, conditions, setting, run, state):
     backend = keras.backend.backend()
     stored = all(example.origin == "bullseye" for example in split["train"])
     alphas = [example.alpha for example in split["train"]]
+    constants = constants_of(split["train"])
     return {
         "created": time.strftime("%Y-%m-%d"),
         "grid": list(conditions.shape),
@@ -74,9 +76,12 @@ def describe(best, split, conditions, setting, run, state):
         "modes": list(conditions.modes),
         "velocity_scale_mm": conditions.velocity_scale,
         "reference_length_mm": conditions.reference_length,
+        "power": conditions.power,
+        "dynamics": conditions.dynamics,
         "sigma": list(conditions.sigma),
         "labels": list(conditions.labels),
         "alpha_range": [min(alphas), max(alphas)],
+        "mean_log_alpha": constants,
         "network": setting,
         "training": {
             **run,
@@ -86,7 +91,7 @@ def describe(best, split, conditions, setting, run, state):
         },
         "data": _origins(split),
         "scores": {
-            name: scores_of(best, split[name], conditions.shape, setting)
+            name: scores_of(best, split[name], conditions.shape, setting["output"], constants)
             for name in SPLITS[1:]
             if split[name]
         },

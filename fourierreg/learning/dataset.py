@@ -30,6 +30,10 @@ class PairSequence(keras.utils.PyDataset):
         Flip axes of both images at random and scale both intensities by one factor: neither
         changes α. Bull-eyes on a square also have their axes swapped; brains have not, which look
         different from every side. Nothing is ever scaled in space, which would change α.
+    smoothing : float
+        With `augment`: smooth both images of half the pairs by one Gaussian, its standard deviation
+        drawn uniformly up to so many voxels. A network then cannot read α from how sharp the
+        images are.
     weights : sequence of float, optional
         Of the squared error of every example; all alike by default.
     seed : int

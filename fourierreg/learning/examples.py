@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fourierreg.checks import InputError
 from fourierreg.data import dataset, label_folder, simulated
-from fourierreg.data.nifti import InputError, read_image, resized
-from fourierreg.data.pairs import SPLITS, check_leaks
+from fourierreg.data.nifti import read_image, resized
+from fourierreg.data.pairs import SPLITS, check_leaks, checked_fractions
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 from fourierreg.spectral.operators import default_reference_length
 
+NUMBERS = ("shape", "spacing", "modes", "velocity_scale", "reference_length", "power")
+POWER, DYNAMICS = 3, "epdiff"  # of simulated pairs, and of labels where nothing else is said
 CACHED = 64  # images kept in memory, 8 MB each at 128³
 
 
@@ -42,8 +45,9 @@ class Conditions(NamedTuple):
     """What all examples of a network have in common.
 
     `shape` and `spacing` are the network's own grid (mm; the field of view is their product);
-    `sigma` lists the noise of the labels' images, "estimate" where it was estimated pair by pair;
-    `labels` what their α is: the "marginal" or "joint" posterior's, or the "truth".
+    `power` and `dynamics` are those of `map_alpha`; `sigma` lists the noise of the labels' images,
+    "estimate" where it was estimated pair by pair; `labels` what their α is: the "marginal" or
+    "joint" posterior's, or the "truth".
     """
 
     shape: tuple
@@ -51,6 +55,8 @@ class Conditions(NamedTuple):
     modes: tuple
     velocity_scale: float
     reference_length: float
+    power: float
+    dynamics: str
     sigma: tuple
     labels: tuple
 
@@ -82,10 +88,10 @@ def read_folder(folder):
         if (folder / name).is_file():
             found = read(folder)
             if not found.examples:
-                raise InputError(f"DATASET: no pair in {folder} has an α that converged")
+                raise InputError(f"datasets: no pair in {folder} has an α that converged")
             return found
     raise InputError(
-        f"DATASET: {folder} has none of {', '.join(readers)}; give the folder of `fourierreg "
+        f"datasets: {folder} has none of {', '.join(readers)}; give the folder of `fourierreg "
         "label` or `simulate`, or of make_bullseye_dataset"
     )
 
@@ -99,14 +105,17 @@ def _labels(folder):
     settings = json.loads((folder / label_folder.HEADER).read_text())["settings"]
     sigma = settings.get("sigma", "estimate")
     posterior = settings.get("posterior", "marginal")
-    return Source(_examples(folder, rows, "labels"), _conditions(folder, rows, posterior, sigma))
+    dynamics = settings.get("dynamics", DYNAMICS)
+    found = _conditions(folder, rows, posterior, dynamics, sigma)
+    return Source(_examples(folder, rows, "labels"), found)
 
 
 def _simulated(folder):
     with (folder / simulated.MANIFEST).open(newline="") as file:
         rows = list(csv.DictReader(file))
     sigmas = {float(row["sigma"]) for row in rows}
-    return Source(_examples(folder, rows, "simulated"), _conditions(folder, rows, "truth", *sigmas))
+    found = _conditions(folder, rows, "truth", DYNAMICS, *sigmas)
+    return Source(_examples(folder, rows, "simulated"), found)
 
 
 def _bullseye(folder):
@@ -124,6 +133,8 @@ def _bullseye(folder):
         (p["modes"],) * len(shape),
         p["velocity_scale"],
         default_reference_length(shape, spacing),
+        POWER,
+        DYNAMICS,
         (p["sigma"],),
         ("truth",),
     )
@@ -142,7 +153,7 @@ def _examples(folder, rows, origin):
     return made
 
 
-def _conditions(folder, rows, labels, *sigma):
+def _conditions(folder, rows, labels, dynamics, *sigma):
     found = None
     for row in rows:
         one = Conditions(
@@ -151,6 +162,8 @@ def _conditions(folder, rows, labels, *sigma):
             tuple(map(int, row["modes"].split("x"))),
             float(row["velocity_scale_mm"]),
             float(row["reference_length_mm"]),
+            float(row.get("power", POWER)),
+            dynamics,
             tuple(sigma),
             (labels,),
         )
@@ -160,11 +173,15 @@ def _conditions(folder, rows, labels, *sigma):
 
 
 def _check_alike(first, other, who):
-    for name in ("shape", "spacing", "modes", "velocity_scale", "reference_length"):
+    for name in (*NUMBERS, "dynamics"):
         a, b = getattr(first, name), getattr(other, name)
-        if len(np.atleast_1d(a)) != len(np.atleast_1d(b)) or not np.allclose(a, b, rtol=1e-3):
+        if name in NUMBERS:
+            alike = np.size(a) == np.size(b) and np.allclose(a, b, rtol=1e-3)
+        else:
+            alike = a == b
+        if not alike:
             raise InputError(
-                f"DATASET: {who} differ in {name.replace('_', ' ')} ({a} and {b}); a network has "
+                f"datasets: {who} differ in {name.replace('_', ' ')} ({a} and {b}); a network has "
                 "one: label and simulate at the same --size and settings"
             )
 
@@ -185,7 +202,7 @@ def combine(sources):
     labels = {label for source in sources for label in source.conditions.labels}
     if {"marginal", "joint"} <= labels:
         raise InputError(
-            "DATASET: some α are of the marginal posterior and some of the joint one, which is "
+            "datasets: some α are of the marginal posterior and some of the joint one, which is "
             "biased upward; label all pairs with one"
         )
     examples = [e for source in sources for e in source.examples]
@@ -205,11 +222,11 @@ def check_splits(examples):
     homeless = sum(not example.split for example in examples)
     if 0 < homeless < len(examples):
         raise InputError(
-            f"DATASET: {homeless} of {len(examples)} pairs have no split while the others do; give "
+            f"datasets: {homeless} of {len(examples)} pairs have no split while others do; give "
             "all of them one (fourierreg pairs, simulate --splits)"
         )
     check_leaks(
-        "DATASET",
+        "datasets",
         (
             (
                 example.split,
@@ -222,7 +239,14 @@ def check_splits(examples):
 
 
 def split_at_random(examples, fractions, seed):
-    """Examples without a split (bull-eyes, all independent) put into train, validation and test."""
+    """Examples without a split (bull-eyes, all independent) put into train, validation and test.
+
+    Raises
+    ------
+    ValueError
+        `fractions` are none.
+    """
+    fractions = checked_fractions(fractions)
     order = np.random.default_rng(seed).permutation(len(examples))
     bounds = np.round(np.cumsum(fractions) * len(examples)).astype(int)
     made = list(examples)
@@ -244,7 +268,7 @@ def read_example(example, shape):
                 return archive["source"], archive["target"]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"DATASET: {example.source} cannot be read ({error}); make the data set again"
+                f"datasets: {example.source} cannot be read ({error}); make the data set again"
             ) from error
     return pair_on_grid(
         _sized(example.source, "source", shape),

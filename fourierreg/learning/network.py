@@ -72,8 +72,8 @@ def build_network(
     without pooling; a fully connected layer at every remaining voxel; the average over them; one
     output.
 
-    Fusion is the concatenation of both streams and of their normalised difference: it is small
-    beside the features themselves, and a network of this depth does not find it by itself.
+    Fusion is the concatenation of both streams and of their normalised difference, which is small
+    beside the features themselves.
     """
     shape = checks.shape(input_shape)
     if min(shape) < SMALLEST:

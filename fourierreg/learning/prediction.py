@@ -38,7 +38,7 @@ class Prediction:
     at_edge : bool
         Whether the prediction lies at the end of the range of α the network has seen.
     accepted : bool or None
-        Whether a refinement found the prediction inside its interval; None without one.
+        Whether a refinement converged and has the prediction inside its interval; None without one.
     status : str
         A sentence, with a remedy where something is doubtful.
     seconds : float
@@ -86,7 +86,10 @@ def predict_alpha(model, source, target, *, spacing=None, sigma=None, refine=Fal
     Raises
     ------
     ValueError, TypeError
-        Another dimension, field of view or σ than the network was trained for.
+        Another dimension, field of view or σ than the network was trained for; settings without
+        `refine`.
+    InputError
+        A model that cannot be loaded (a ValueError).
     """
     began = time.perf_counter()
     model = model if isinstance(model, Model) else load_model(model)
@@ -121,6 +124,11 @@ def predict_pairs(model, pairs, *, sigma=None, batch_size=8, callback=None):
     list of Prediction or Exception
         A pair whose files or field of view will not do has an `InputError` or a ValueError
         in its place.
+
+    Raises
+    ------
+    ValueError
+        A model that cannot be loaded, another σ than it was trained for, no batch size.
     """
     model = model if isinstance(model, Model) else load_model(model)
     check_sigma(model, sigma)
@@ -253,14 +261,16 @@ def _refined(model, prediction, source, target, spacing, sigma, settings, began)
         sigma = numbers[0] if len(numbers) == len(model.card["sigma"]) == 1 else "estimate"
     trained = {
         "velocity_scale": model.card["velocity_scale_mm"],
+        "reference_length": model.card["reference_length_mm"],
         "modes": tuple(model.card["modes"]),
+        **{name: model.card[name] for name in ("power", "dynamics") if name in model.card},
     }
     if "marginal" not in model.card["labels"] and "joint" in model.card["labels"]:
         trained["posterior"] = "joint"
     settings = {"sigma": sigma, "alpha0": prediction.predicted, **trained, **settings}
     result = map_alpha(source, target, spacing=spacing, **settings)
     low, high = result.alpha_interval
-    accepted = bool(low <= prediction.predicted <= high)
+    accepted = bool(result.converged and low <= prediction.predicted <= high)
     if not result.converged:
         status = result.status
     elif accepted:

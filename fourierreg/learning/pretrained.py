@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from fourierreg.data.nifti import InputError
+from fourierreg.checks import InputError
 from fourierreg.learning.card import read_card
 
 MODELS = "models"

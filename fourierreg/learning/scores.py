@@ -15,7 +15,16 @@ def predicted_logs(model, examples, shape, output, batch_size=4):
     return values if output == "log_alpha" else np.log(np.maximum(values, 1e-6))
 
 
-def scores_of(model, examples, shape, setting):
+def constants_of(examples):
+    """Mean ln α over all examples of a training split, and over those of each kind: the constants
+    that predictions have to beat."""
+    logs = np.log([example.alpha for example in examples])
+    kinds = np.array([example.origin for example in examples])
+    each = {str(kind): float(logs[kinds == kind].mean()) for kind in set(kinds)}
+    return {WHOLE: float(logs.mean()), **each}
+
+
+def scores_of(model, examples, shape, output, constants):
     """Errors in ln α over all examples of a split and, where there are several kinds, over each.
 
     Parameters
@@ -23,22 +32,25 @@ def scores_of(model, examples, shape, setting):
     model : keras.Model
     examples : list of Example
     shape : tuple of int
-    setting : dict
-        Keywords of `build_network`: `mean` is the constant that a prediction has to beat.
+    output : {"log_alpha", "alpha"}
+        Of `build_network`.
+    constants : dict
+        Of `constants_of` the training pairs; that of all for a kind which was not among them.
 
     Returns
     -------
     dict
         Of "all" and every kind to `errors`.
     """
-    found = predicted_logs(model, examples, shape, setting["output"])
+    found = predicted_logs(model, examples, shape, output)
     truth = np.log([example.alpha for example in examples])
     kinds = np.array([example.origin for example in examples])
-    scores = {WHOLE: errors(found, truth, setting["mean"])}
+    scores = {WHOLE: errors(found, truth, constants[WHOLE])}
     if len(set(kinds)) > 1:
         for kind in sorted(set(kinds)):
             mine = kinds == kind
-            scores[str(kind)] = errors(found[mine], truth[mine], setting["mean"])
+            constant = constants.get(str(kind), constants[WHOLE])
+            scores[str(kind)] = errors(found[mine], truth[mine], constant)
     return scores
 
 

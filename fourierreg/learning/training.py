@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from fourierreg import checks
+from fourierreg.checks import InputError
 from fourierreg.data.header import claim
-from fourierreg.data.nifti import InputError
 from fourierreg.data.pairs import FRACTIONS, SPLITS
 from fourierreg.learning.card import describe, origin_of, save_with_card
 from fourierreg.learning.checkpoint import BEST, Checkpoint, ended, load_state
@@ -118,10 +118,14 @@ def train(
     InputError
         No usable pairs; splits that leak; a split that is missing; a folder of another training; an
         `initial` of another grid, or one that has seen people of the validation or test split.
+    ValueError, TypeError
+        An argument of another kind or range.
+    RuntimeError
+        The validation error was never a finite number.
     """
     out = Path(out)
     if out.suffix != ".keras":
-        raise InputError(f"--output: expected a name ending in .keras; got {out}")
+        raise InputError(f"out: expected a name ending in .keras; got {out}")
     if decay_epochs is not None:
         checks.count("decay_epochs", decay_epochs)
     checks.choice("output", output, OUTPUTS)
@@ -162,7 +166,7 @@ def train(
     fresh()  # says what is wrong with its arguments before anything is written
     folder = out.with_suffix(".training")
     folder.mkdir(parents=True, exist_ok=True)
-    claim(folder / HEADER, {**setting, **run}, "--output")
+    claim(folder / HEADER, {**setting, **run}, "out")
     keras.utils.set_random_seed(seed)
     if deterministic:
         _make_deterministic()
@@ -190,7 +194,7 @@ def _read(datasets, fractions, seed):
     if not any(example.split for example in examples):
         if any(example.origin != "bullseye" for example in examples):
             raise InputError(
-                "DATASET: the pairs have no splits, and pairs of the same people may not be split "
+                "datasets: the pairs have no splits, and pairs of the same people may not be split "
                 "at random; split by subject (fourierreg pairs, simulate --splits)"
             )
         examples = split_at_random(examples, fractions, seed)
@@ -198,7 +202,7 @@ def _read(datasets, fractions, seed):
     for name in SPLITS[:2]:
         if not split[name]:
             raise InputError(
-                f"DATASET: no pair in the split {name!r}; split by subject (fourierreg pairs) and "
+                f"datasets: no pair in the split {name!r}; split by subject (fourierreg pairs) and "
                 "label or simulate pairs of every split"
             )
     return split, conditions
@@ -209,15 +213,15 @@ def _start(initial, split, conditions):
     start = initial if isinstance(initial, Model) else load_model(initial)
     if start.shape != tuple(conditions.shape):
         raise InputError(
-            f"initial: its grid is {start.shape}, that of DATASET {tuple(conditions.shape)}; label "
-            "and simulate at its --size, or train anew"
+            f"initial: its grid is {start.shape}, that of datasets {tuple(conditions.shape)}; "
+            "label and simulate at its --size, or train anew"
         )
     seen = set(origin_of(start)["subjects"])
     held = {subject for name in SPLITS[1:] for e in split[name] for subject in e.subjects}
     if seen & held:
         raise InputError(
             f"initial: it was trained on {', '.join(sorted(seen & held))}, who stand in the "
-            "validation or test split of DATASET; put them into its train split, or train anew"
+            "validation or test split of datasets; put them into its train split, or train anew"
         )
     return start
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 
+from fourierreg.checks import InputError
 from fourierreg.data.labelling import label_pairs
-from fourierreg.data.nifti import InputError
 from fourierreg.data.pairs import Pair
 from fourierreg.learning import examples as module
 from fourierreg.learning.dataset import PairSequence
@@ -72,7 +72,7 @@ def test_label_tables(tmp_path):
 
 
 def test_folders_that_are_none(tmp_path):
-    with pytest.raises(InputError, match=r"DATASET: .* has none of labels\.csv, pairs\.csv"):
+    with pytest.raises(InputError, match=r"datasets: .* has none of labels\.csv, pairs\.csv"):
         read_folder(tmp_path)
 
 
@@ -94,6 +94,15 @@ def test_posteriors_are_not_mixed(simulated):
     assert combine([found, other[0]])[1].labels == ("marginal", "truth")
     with pytest.raises(InputError, match="some of the joint one"):
         combine(other)
+
+
+@pytest.mark.parametrize("change", [{"power": 2.0}, {"dynamics": "stationary"}])
+def test_models_are_not_mixed(simulated, change):
+    """α of another metric, or of another flow, is another α."""
+    found = read_folder(simulated)
+    other = found._replace(conditions=found.conditions._replace(**change))
+    with pytest.raises(InputError, match=f"differ in {next(iter(change))}"):
+        combine([found, other])
 
 
 def example(name, split, *subjects, origin="labels"):

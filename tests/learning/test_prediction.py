@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import fourierreg
+from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data.nifti import InputError
+from fourierreg.data.bullseye import bullseye, random_ellipses
 from fourierreg.data.pairs import Pair, write_pairs
-from fourierreg.data.simulate import simulate_carried_pair
+from fourierreg.data.simulate import simulate_carried_pair, simulate_pair
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning import prediction as module
 from fourierreg.learning.card import read_card, save_with_card
@@ -61,7 +62,8 @@ def flat(tmp_path_factory):
     """A network for bull-eyes that says about α = 3."""
     path = tmp_path_factory.mktemp("flat") / "flat.keras"
     network = build_network((24, 24), filters=2, mean=np.log(3.0), scale=0.05)
-    about = card((24, 24), (1.0, 1.0), velocity_scale_mm=0.3, sigma=[0.02])
+    own = {"velocity_scale_mm": 0.3, "reference_length_mm": 1.5, "sigma": [0.02]}
+    about = card((24, 24), (1.0, 1.0), **own)
     save_with_card(network, path, about)
     return path
 
@@ -297,6 +299,20 @@ def test_the_shipped_brain_network_knows_a_rough_map_from_a_smooth_one():
     low, high = np.reshape(found, (2, 2))
     assert np.abs(found).mean() < 0.4
     assert min(high) + np.log(10) > max(low) + np.log(3.5)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 5.0])
+def test_the_shipped_bullseye_network_recovers_a_known_alpha(alpha):
+    """On ellipses drawn here, over the scales it was trained for."""
+    model = fourierreg.load_model("bullseye-2d")
+    off = []
+    for seed in range(10):
+        rng = np.random.default_rng([seed, round(10 * alpha)])
+        source = bullseye((100, 100), **random_ellipses((100, 100), rng))
+        pair = simulate_pair(source, alpha=alpha, velocity_scale=0.1, sigma=0.03, seed=rng)
+        made = fourierreg.predict_alpha(model, pair.source, pair.target)
+        off.append(np.log(made.alpha / alpha))
+    assert np.median(np.abs(off)) < 0.25
 
 
 def test_predictions_of_nothing(brain):

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import fourierreg
+from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data.nifti import InputError
 from fourierreg.data.pairs import find_scans
 from fourierreg.learning import checkpoint, training
 from fourierreg.learning.dataset import PairSequence
-from fourierreg.learning.examples import read_folder
+from fourierreg.learning.examples import Example, read_folder
 from fourierreg.learning.network import build_network
-from fourierreg.learning.scores import errors
+from fourierreg.learning.scores import constants_of, errors
 from fourierreg.learning.training import train
 from tests.learning import data
 
@@ -91,7 +91,7 @@ def test_more_epochs_go_on(bullseyes, tmp_path):
 
 
 def test_other_settings_are_refused(trained, bullseyes):
-    with pytest.raises(InputError, match=r"--output: .* other values of learning_rate"):
+    with pytest.raises(InputError, match=r"out: .* other values of learning_rate"):
         train(bullseyes, trained.path, **FAST, learning_rate=1e-2)
 
 
@@ -111,7 +111,7 @@ def test_splits_by_subject_are_held_to(tmp_path):
     assert card["data"]["train"] == {"simulated": 2, "subjects": ["0", "1"]}
     assert card["data"]["test"]["subjects"] == ["4", "5"]
     homeless = data.simulated(tmp_path / "homeless", 1, size=24, splits=None)
-    with pytest.raises(InputError, match="1 of 7 pairs have no split while the others do"):
+    with pytest.raises(InputError, match="1 of 7 pairs have no split while others do"):
         train([folder, homeless], tmp_path / "mixed.keras", **FAST)
     only = data.simulated(tmp_path / "only", 2, size=24)
     with pytest.raises(InputError, match="no pair in the split 'validation'"):
@@ -121,7 +121,7 @@ def test_splits_by_subject_are_held_to(tmp_path):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"out": "model.h5"}, "--output: expected a name ending in .keras"),
+        ({"out": "model.h5"}, "out: expected a name ending in .keras"),
         ({"output": "beta"}, "output: expected"),
         ({"precision": "half"}, "precision: expected"),
         ({"epochs": 0}, "epochs: expected"),
@@ -129,6 +129,7 @@ def test_splits_by_subject_are_held_to(tmp_path):
         ({"weight_decay": -1.0}, "weight_decay: expected"),
         ({"learning_rate": -1.0}, "learning_rate: expected"),
         ({"decay_epochs": 0}, "decay_epochs: expected"),
+        ({"fractions": (0.5, 0.2, 0.2)}, "fractions: expected three numbers that sum to 1"),
     ],
 )
 def test_bad_arguments(change, line, bullseyes, tmp_path):
@@ -149,6 +150,15 @@ def test_scores():
     assert found["spearman"] == pytest.approx(1.0)
     alike = errors(truth, np.zeros(4), constant=0.0)
     assert alike["r_squared"] is None and alike["spearman"] is None
+
+
+def test_each_kind_has_its_own_constant():
+    """What a prediction has to beat: the mean of the training pairs of its kind."""
+    made = [("labels", 2.0), ("labels", 8.0), ("simulated", 1.0), ("simulated", 1.0)]
+    examples = [Example("", "", alpha, "train", (), kind) for kind, alpha in made]
+    assert constants_of(examples) == pytest.approx(
+        {"all": np.log(2.0), "labels": np.log(4.0), "simulated": 0.0}
+    )
 
 
 def command(folder, out, epochs):
@@ -301,7 +311,7 @@ def test_it_goes_on_from_another_network(trained, bullseyes, tmp_path):
     ):
         np.testing.assert_allclose(before, after, atol=1e-5)
     other = data.bullseyes(tmp_path / "other", 32, shape=(28, 28))
-    with pytest.raises(InputError, match=r"initial: its grid is \(24, 24\), that of DATASET"):
+    with pytest.raises(InputError, match=r"initial: its grid is \(24, 24\), that of datasets"):
         train(other, tmp_path / "other.keras", **options)
     with pytest.raises(InputError, match=r"other values of .*initial"):
         train(bullseyes, tmp_path / "more.keras", learning_rate=1e-9, epochs=1)
