@@ -7,7 +7,8 @@ from fourierreg.backend import to_numpy
 
 
 def interactive_view(result, target=None):
-    """The deformed source, the target and, over them, ln det Dφ⁻¹, to scroll through.
+    """The deformed source, the target and, over them, ln det Dφ⁻¹ where the deformed source is not
+    zero, to scroll through.
 
     Parameters
     ----------
@@ -31,7 +32,9 @@ def interactive_view(result, target=None):
             "result: expected a registration in 3D; got one in 2D, for which there is overview"
         )
     log_j = np.log(np.maximum(to_numpy(result.jacobian_determinant), 1e-3))
-    layers = {"deformed source": to_numpy(result.deformed), "ln det": log_j}
+    deformed = to_numpy(result.deformed)
+    log_j = np.where(deformed != 0, log_j, 0.0)  # around a brain it is the prior's alone
+    layers = {"deformed source": deformed, "ln det": log_j}
     if target is not None:
         values = target.get_fdata() if hasattr(target, "get_fdata") else to_numpy(target)
         layers = {"target": values, **layers}
