@@ -1,6 +1,5 @@
 """The whole: a known α recovered, results saved, backends that agree, statuses that warn."""
 
-import importlib
 import math
 
 import numpy as np
@@ -9,10 +8,8 @@ import pytest
 import fourierreg
 from fourierreg.data.bullseye import bullseye
 from fourierreg.data.simulate import simulate_pair
-from fourierreg.registration import marginal
+from fourierreg.registration import alpha_search, marginal
 from fourierreg.registration.search import UNSETTLED, Root
-
-module = importlib.import_module("fourierreg.registration.map_alpha")
 
 
 def pair(alpha=6.0, seed=3, shape=(64, 60), sigma=0.05):
@@ -193,7 +190,7 @@ def test_a_search_that_does_not_settle_says_so(monkeypatch):
         slope_at(start)
         return Root(start, math.nan, UNSETTLED)
 
-    monkeypatch.setattr(module, "find_root", unsettled)
+    monkeypatch.setattr(alpha_search, "find_root", unsettled)
     result = fourierreg.map_alpha(*pair(), **SETTING)
     assert not result.converged and "had not settled" in result.status
 
