@@ -20,6 +20,7 @@ _EXPORTS = {
     "warp": "fourierreg.image.deformation",
     "register": "fourierreg.registration.register",
     "map_alpha": "fourierreg.registration.map_alpha",
+    "map_alpha_batch": "fourierreg.registration.map_alpha_batch",
     "Registration": "fourierreg.registration.result",
     "prepare_brain": "fourierreg.data.prepare",
     "simulate_pairs": "fourierreg.data.simulated",

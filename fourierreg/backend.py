@@ -9,6 +9,7 @@ that names CuPy.
 import contextlib
 import functools
 import importlib
+import os
 
 import numpy as np
 
@@ -146,6 +147,23 @@ def to_numpy(array):
 def device_count():
     """GPUs that CuPy sees."""
     return int(_cupy().cuda.runtime.getDeviceCount())
+
+
+def free_memory():
+    """Bytes of the active backend's memory that new arrays can take; None where it does not say."""
+    if _active == "cupy":
+        cupy = _cupy()
+        pool = cupy.get_default_memory_pool()
+        return cupy.cuda.runtime.memGetInfo()[0] + pool.total_bytes() - pool.used_bytes()
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def release_memory():
+    """Give back what the backend keeps for later arrays: to other programs, or other sizes."""
+    if _active == "cupy":
+        _cupy().get_default_memory_pool().free_all_blocks()
 
 
 @functools.cache

@@ -16,6 +16,9 @@ def add_to(commands):
     )
     parser.add_argument("--workers", type=int, help="processes here (default one per core)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler")
+    parser.add_argument(
+        "--batch", type=int, help="pairs a worker estimates together (default 1; 32 on a GPU)"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="do failed pairs again")
     parser.add_argument("--save-registrations", action="store_true", help="keep them all")
     parser.add_argument("--modes", type=int, default=16, help="band per axis (default 16)")
@@ -54,6 +57,7 @@ def run(options):
             workers=options.workers,
             scheduler=options.scheduler,
             backend=options.backend,
+            batch=options.batch,
             retry_failed=options.retry_failed,
             save_registrations=options.save_registrations,
             callback=lambda done, total, row: progress(done, total),

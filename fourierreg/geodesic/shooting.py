@@ -48,6 +48,11 @@ class Geodesic:
         """Steps taken from t = 0 to t = 1."""
         return len(self.states) - 1
 
+    def one(self, pair, metric):
+        """That of one of many pairs, whose own metric is given; linearised anew when needed."""
+        states = tuple(state[pair].copy() for state in self.states)
+        return Geodesic(metric, states, self.integrator, self.dynamics)
+
     def velocity(self, step=-1):
         """Velocity after `step` steps, (…, d, *band)."""
         return parts(self.states[step], self.metric)[0]

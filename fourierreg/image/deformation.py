@@ -76,9 +76,12 @@ def jacobian_determinant(displacement, spacing=None):
 
 
 def gradient(image, spacing):
-    """Periodic central differences ∂_j of an image, shape (d, N_1, …, N_d), per mm."""
-    xp = array_module(image)
-    out = xp.empty((image.ndim, *image.shape), dtype=image.dtype)
+    """Periodic central differences ∂_j per mm, (…, N_1, …, N_d) to (…, d, N_1, …, N_d)."""
+    xp, d = array_module(image), len(spacing)
+    lead, grid = image.shape[: image.ndim - d], image.shape[image.ndim - d :]
+    out = xp.empty((*lead, d, *grid), dtype=image.dtype)
+    whole = (slice(None),) * d
     for j, h in enumerate(spacing):
-        out[j] = (xp.roll(image, -1, axis=j) - xp.roll(image, 1, axis=j)) / image.dtype.type(2 * h)
+        ahead, behind = (xp.roll(image, shift, axis=j - d) for shift in (-1, 1))
+        out[(..., j, *whole)] = (ahead - behind) / image.dtype.type(2 * h)
     return out

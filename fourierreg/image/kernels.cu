@@ -1,13 +1,13 @@
 /* Loops over voxels for the GPU, in plain C: the CPU counterpart is kernels.py, and a test compiles
  * this file with the host compiler (where FOURIERREG_KERNEL and FOURIERREG_VOXEL are defined on the
- * command line) and compares the two. `real` is float or double. Arrays are 3D, C-ordered;
- * interpolation is linear and periodic. */
+ * command line) and compares the two. `real` is float or double. Grids are 3D, arrays C-ordered; the
+ * passes of a registration take many pairs at once. Interpolation is linear and periodic. */
 
 #ifndef FOURIERREG_KERNEL
 #define FOURIERREG_KERNEL extern "C" __global__ void
-#define FOURIERREG_VOXEL(count) \
-    long long voxel = (long long)blockIdx.x * blockDim.x + threadIdx.x; \
-    if (voxel >= (count)) return;
+#define FOURIERREG_VOXEL(pairs, count) \
+    long long pair = blockIdx.y, voxel = (long long)blockIdx.x * blockDim.x + threadIdx.x; \
+    if (pair >= (pairs) || voxel >= (count)) return;
 #define FOURIERREG_END
 #define FOURIERREG_INLINE __device__ static inline
 #endif
@@ -37,7 +37,7 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
                               long long count, long long nz, long long ny, long long nx,
                               long long mz, long long my, long long mx, real *out)
 {
-    FOURIERREG_VOXEL(mz * my * mx)
+    FOURIERREG_VOXEL(1, mz * my * mx)
     long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
     long long k0, k1, j0, j1, i0, i1;
     real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
@@ -56,7 +56,7 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
 FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real tolerance, long long nz,
                          long long ny, long long nx, real *out)
 {
-    FOURIERREG_VOXEL(nz * ny * nx)
+    FOURIERREG_VOXEL(1, nz * ny * nx)
     long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
     real w[3], scale[3] = {1 / hz, 1 / hy, 1 / hx};
     for (int f = 0; f < 3; f++) w[f] = -u[f * count + voxel];
@@ -84,7 +84,7 @@ FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy,
                           long long count, long long nz, long long ny, long long nx, long long mz,
                           long long my, long long mx, real *out)
 {
-    FOURIERREG_VOXEL(mz * my * mx)
+    FOURIERREG_VOXEL(1, mz * my * mx)
     long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
     long long k, j, i, unused;
     cell(z + u[voxel] / hz + (real)0.5, nz, &k, &unused);
@@ -150,35 +150,40 @@ FOURIERREG_INLINE real source_at(const real *source, const real *u, real hz, rea
 }
 
 FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real hz,
-                                     real hy, real hx, long long sz, long long sy, long long sx,
-                                     long long nz, long long ny, long long nx, real *residual,
-                                     real *force)
+                                     real hy, real hx, long long pairs, long long sz, long long sy,
+                                     long long sx, long long nz, long long ny, long long nx,
+                                     real *residual, real *force)
 {
-    FOURIERREG_VOXEL(nz * ny * nx)
-    real g[3], value = source_at(source, u, hz, hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
-    real r = value - target[voxel];
-    residual[voxel] = r;
-    for (int f = 0; f < 3; f++) force[f * nz * ny * nx + voxel] = r * g[f];
+    FOURIERREG_VOXEL(pairs, nz * ny * nx)
+    long long count = nz * ny * nx, here = pair * count + voxel;
+    real g[3], value = source_at(source + pair * sz * sy * sx, u + 3 * pair * count, hz, hy, hx, sz,
+                                 sy, sx, nz, ny, nx, voxel, g);
+    real r = value - target[here];
+    residual[here] = r;
+    for (int f = 0; f < 3; f++) force[(3 * pair + f) * count + voxel] = r * g[f];
     FOURIERREG_END
 }
 
 FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, real hy, real hx,
-                                  long long sz, long long sy, long long sx, long long nz,
-                                  long long ny, long long nx, real *value, real *slope)
+                                  long long pairs, long long sz, long long sy, long long sx,
+                                  long long nz, long long ny, long long nx, real *value, real *slope)
 {
-    FOURIERREG_VOXEL(nz * ny * nx)
+    FOURIERREG_VOXEL(pairs, nz * ny * nx)
+    long long count = nz * ny * nx;
     real g[3];
-    value[voxel] = source_at(source, u, hz, hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
-    for (int f = 0; f < 3; f++) slope[f * nz * ny * nx + voxel] = g[f];
+    value[pair * count + voxel] = source_at(source + pair * sz * sy * sx, u + 3 * pair * count, hz,
+                                            hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
+    for (int f = 0; f < 3; f++) slope[(3 * pair + f) * count + voxel] = g[f];
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, long long nz,
-                                       long long ny, long long nx, real *out)
+FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, long long pairs,
+                                       long long nz, long long ny, long long nx, real *out)
 {
-    FOURIERREG_VOXEL(nz * ny * nx)
+    FOURIERREG_VOXEL(pairs, nz * ny * nx)
     long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
     long long down[3], up[3];
+    const real *v = u + 3 * pair * count;
     real step[3] = {2 * hz, 2 * hy, 2 * hx}, m[3][3];
     down[0] = ((z + nz - 1) % nz * ny + y) * nx + x;
     up[0] = ((z + 1) % nz * ny + y) * nx + x;
@@ -188,9 +193,9 @@ FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx,
     up[2] = (z * ny + y) * nx + (x + 1) % nx;
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
-            m[i][j] = (i == j) + (u[i * count + up[j]] - u[i * count + down[j]]) / step[j];
-    out[voxel] = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
-               - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
-               + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
+            m[i][j] = (i == j) + (v[i * count + up[j]] - v[i * count + down[j]]) / step[j];
+    out[pair * count + voxel] = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+                              - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+                              + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
     FOURIERREG_END
 }

@@ -1,6 +1,7 @@
 """Compiled loops over voxels for NumPy arrays (numba), one thread per group of rows.
 
-All take 3D arrays; a 2D image comes with a first axis of length one. Interpolation is linear and
+Grids are 3D; a 2D image comes with a first axis of length one. The passes of a registration take
+many pairs at once, along an axis before all others. Interpolation is linear and
 periodic. The same arithmetic stands in `fourierreg/image/kernels.cu` for the GPU; a test compiles
 that file with the host compiler and compares the two.
 """
@@ -150,79 +151,82 @@ def nearest(channels, u, hz, hy, hx, out):
 
 @_parallel
 def residual_and_force(source, target, u, hz, hy, hx, residual, force):
-    """r = source(x + u) - target and force = r ∇source(x + u), in one pass.
+    """r = source(x + u) - target and force = r ∇source(x + u), in one pass, pair by pair.
 
     `hz, hy, hx` are the target's; the source has a whole number of voxels per voxel of it.
     """
-    sz, sy, sx = source.shape
-    nz, ny, nx = target.shape
+    sz, sy, sx = source.shape[1:]
+    pairs, nz, ny, nx = target.shape
     fz, fy, fx = sz // nz, sy // ny, sx // nx
     kind = u.dtype.type
     qz, qy, qx = kind(fz) / hz, kind(fy) / hy, kind(fx) / hx
-    for row in numba.prange(nz * ny):
-        z, y = row // ny, row % ny
+    for row in numba.prange(pairs * nz * ny):
+        p, z, y = row // (nz * ny), row // ny % nz, row % ny
+        s = source[p]
         for x in range(nx):
-            k0, k1, c = _cell(fz * z, u[0, z, y, x] * qz, sz)
-            j0, j1, b = _cell(fy * y, u[1, z, y, x] * qy, sy)
-            i0, i1, a = _cell(fx * x, u[2, z, y, x] * qx, sx)
+            k0, k1, c = _cell(fz * z, u[p, 0, z, y, x] * qz, sz)
+            j0, j1, b = _cell(fy * y, u[p, 1, z, y, x] * qy, sy)
+            i0, i1, a = _cell(fx * x, u[p, 2, z, y, x] * qx, sx)
             if (
-                _is_empty(source, k0, k1, j0, j1, i0, i1) and target[z, y, x] == 0
+                _is_empty(s, k0, k1, j0, j1, i0, i1) and target[p, z, y, x] == 0
             ):  # background on background: most of a brain image
-                residual[z, y, x] = 0
-                force[0, z, y, x] = 0
-                force[1, z, y, x] = 0
-                force[2, z, y, x] = 0
+                residual[p, z, y, x] = 0
+                force[p, 0, z, y, x] = 0
+                force[p, 1, z, y, x] = 0
+                force[p, 2, z, y, x] = 0
                 continue
-            value, gz, gy, gx = _value_and_slope(source, k0, k1, c, j0, j1, b, i0, i1, a)
-            r = value - target[z, y, x]
-            residual[z, y, x] = r
-            force[0, z, y, x] = r * gz * qz
-            force[1, z, y, x] = r * gy * qy
-            force[2, z, y, x] = r * gx * qx
+            value, gz, gy, gx = _value_and_slope(s, k0, k1, c, j0, j1, b, i0, i1, a)
+            r = value - target[p, z, y, x]
+            residual[p, z, y, x] = r
+            force[p, 0, z, y, x] = r * gz * qz
+            force[p, 1, z, y, x] = r * gy * qy
+            force[p, 2, z, y, x] = r * gx * qx
 
 
 @_parallel
 def value_and_slope(source, u, hz, hy, hx, value, slope):
     """source(x + u) and ∇source(x + u), in one pass; grids as in `residual_and_force`."""
-    sz, sy, sx = source.shape
-    nz, ny, nx = value.shape
+    sz, sy, sx = source.shape[1:]
+    pairs, nz, ny, nx = value.shape
     fz, fy, fx = sz // nz, sy // ny, sx // nx
     kind = u.dtype.type
     qz, qy, qx = kind(fz) / hz, kind(fy) / hy, kind(fx) / hx
-    for row in numba.prange(nz * ny):
-        z, y = row // ny, row % ny
+    for row in numba.prange(pairs * nz * ny):
+        p, z, y = row // (nz * ny), row // ny % nz, row % ny
+        s = source[p]
         for x in range(nx):
-            k0, k1, c = _cell(fz * z, u[0, z, y, x] * qz, sz)
-            j0, j1, b = _cell(fy * y, u[1, z, y, x] * qy, sy)
-            i0, i1, a = _cell(fx * x, u[2, z, y, x] * qx, sx)
-            f, gz, gy, gx = _value_and_slope(source, k0, k1, c, j0, j1, b, i0, i1, a)
-            value[z, y, x] = f
-            slope[0, z, y, x] = gz * qz
-            slope[1, z, y, x] = gy * qy
-            slope[2, z, y, x] = gx * qx
+            k0, k1, c = _cell(fz * z, u[p, 0, z, y, x] * qz, sz)
+            j0, j1, b = _cell(fy * y, u[p, 1, z, y, x] * qy, sy)
+            i0, i1, a = _cell(fx * x, u[p, 2, z, y, x] * qx, sx)
+            f, gz, gy, gx = _value_and_slope(s, k0, k1, c, j0, j1, b, i0, i1, a)
+            value[p, z, y, x] = f
+            slope[p, 0, z, y, x] = gz * qz
+            slope[p, 1, z, y, x] = gy * qy
+            slope[p, 2, z, y, x] = gx * qx
 
 
 @_parallel
 def jacobian_determinant(u, hz, hy, hx, out):
-    """det(I + Du) by periodic central differences."""
-    nz, ny, nx = out.shape
-    for row in numba.prange(nz * ny):
-        z, y = row // ny, row % ny
+    """det(I + Du) by periodic central differences, pair by pair."""
+    pairs, nz, ny, nx = out.shape
+    for row in numba.prange(pairs * nz * ny):
+        p, z, y = row // (nz * ny), row // ny % nz, row % ny
+        v = u[p]
         zm, zp = (z + nz - 1) % nz, (z + 1) % nz
         ym, yp = (y + ny - 1) % ny, (y + 1) % ny
         for x in range(nx):
             xm = x - 1 if x > 0 else nx - 1
             xp = x + 1 if x < nx - 1 else 0
-            a00 = 1 + (u[0, zp, y, x] - u[0, zm, y, x]) / (2 * hz)
-            a10 = (u[1, zp, y, x] - u[1, zm, y, x]) / (2 * hz)
-            a20 = (u[2, zp, y, x] - u[2, zm, y, x]) / (2 * hz)
-            a01 = (u[0, z, yp, x] - u[0, z, ym, x]) / (2 * hy)
-            a11 = 1 + (u[1, z, yp, x] - u[1, z, ym, x]) / (2 * hy)
-            a21 = (u[2, z, yp, x] - u[2, z, ym, x]) / (2 * hy)
-            a02 = (u[0, z, y, xp] - u[0, z, y, xm]) / (2 * hx)
-            a12 = (u[1, z, y, xp] - u[1, z, y, xm]) / (2 * hx)
-            a22 = 1 + (u[2, z, y, xp] - u[2, z, y, xm]) / (2 * hx)
-            out[z, y, x] = (
+            a00 = 1 + (v[0, zp, y, x] - v[0, zm, y, x]) / (2 * hz)
+            a10 = (v[1, zp, y, x] - v[1, zm, y, x]) / (2 * hz)
+            a20 = (v[2, zp, y, x] - v[2, zm, y, x]) / (2 * hz)
+            a01 = (v[0, z, yp, x] - v[0, z, ym, x]) / (2 * hy)
+            a11 = 1 + (v[1, z, yp, x] - v[1, z, ym, x]) / (2 * hy)
+            a21 = (v[2, z, yp, x] - v[2, z, ym, x]) / (2 * hy)
+            a02 = (v[0, z, y, xp] - v[0, z, y, xm]) / (2 * hx)
+            a12 = (v[1, z, y, xp] - v[1, z, y, xm]) / (2 * hx)
+            a22 = 1 + (v[2, z, y, xp] - v[2, z, y, xm]) / (2 * hx)
+            out[p, z, y, x] = (
                 a00 * (a11 * a22 - a12 * a21)
                 - a01 * (a10 * a22 - a12 * a20)
                 + a02 * (a10 * a21 - a11 * a20)

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.backend import array_module
+from fourierreg.backend import array_module, to_numpy
 from fourierreg.image.voxels import residual_and_force, value_and_slope
 
 FLOOR = 1e-3  # of an image's variance: what a window without structure is taken to vary by
@@ -48,11 +48,15 @@ class SumOfSquares(Similarity):
     gaussian: ClassVar[bool] = True
 
     def push(self, source, target, u, spacing, mask=None):
-        """Dist and its force, in one pass over the voxels."""
+        """Dist and its force, in one pass over the voxels; of many pairs, along a first axis."""
         residual, force = residual_and_force(source, target, u, spacing)
+        axes = tuple(range(-len(spacing), 0))
         if mask is not None:
-            residual, force = residual * mask, force * mask
-        return _total(residual * residual), force
+            beside = mask[(..., None, *(slice(None) for _ in axes))]
+            residual, force = residual * mask, force * beside
+        xp = array_module(residual)
+        total = to_numpy(xp.sum(residual * residual, axis=axes, dtype=np.float64))
+        return (total if total.ndim else float(total)), force
 
     def value_and_half_slope(self, deformed, target, source, mask=None):
         """Σ r² and r."""

@@ -1,6 +1,8 @@
 """One call per loop over voxels, wherever the arrays live: numba, CUDA, or numba under the guard.
 
-2D fields get a first axis of length one on the way in and lose it on the way out.
+2D fields get a first axis of length one on the way in and lose it on the way out. The passes of a
+registration (`residual_and_force`, `value_and_slope`, `jacobian_determinant`) take one pair, or
+many along a first axis of every field.
 """
 
 import functools
@@ -19,7 +21,7 @@ def device_source(real):
     return f"#define real {real}\n{body}"
 
 
-def _launch(name, inputs, sizes, numbers, outputs):
+def _launch(name, inputs, sizes, numbers, outputs, pairs=1):
     """Run kernel `name` on 3D arrays; `numbers` begin with the spacing, `outputs` are written."""
     kind = outputs[0].dtype.type
     numbers = [kind(x) for x in numbers]
@@ -27,7 +29,7 @@ def _launch(name, inputs, sizes, numbers, outputs):
         count = int(np.prod(outputs[0].shape[-3:]))
         kernel = device_kernel(device_source("double" if kind is np.float64 else "float"), name)
         arrays = [*inputs, *numbers, *(np.int64(n) for n in sizes), *outputs]
-        kernel(((count + 255) // 256,), (256,), tuple(arrays))
+        kernel(((count + 255) // 256, pairs), (256,), tuple(arrays))
         return
     from fourierreg.image import kernels  # numba takes half a second to import
 
@@ -36,20 +38,25 @@ def _launch(name, inputs, sizes, numbers, outputs):
     getattr(kernels, name)(*inputs, *numbers, *outputs)
 
 
-def _volume(image, kind, xp):
-    """A scalar field as a contiguous 3D array."""
+def _volume(image, d, kind, xp):
+    """Scalar fields on d axes as a contiguous (pairs, …) array over a 3D grid."""
     image = xp.ascontiguousarray(image.astype(kind, copy=False))
-    return image if image.ndim == 3 else image[None]
+    return image.reshape(-1, *(1,) * (3 - d), *image.shape[image.ndim - d :])
 
 
-def _vector(u, kind, xp):
-    """A vector field as a contiguous (3, …) array over a 3D grid."""
-    u = xp.ascontiguousarray(u.astype(kind, copy=False))
-    if u.shape[0] == 3:
+def _vector(u, d, kind, xp):
+    """Vector fields on d axes as a contiguous (pairs, 3, …) array over a 3D grid."""
+    u = xp.ascontiguousarray(u.astype(kind, copy=False)).reshape(-1, *u.shape[u.ndim - d - 1 :])
+    if d == 3:
         return u
-    volume = xp.zeros((3, 1, *u.shape[1:]), dtype=kind)
-    volume[1:, 0] = u
+    volume = xp.zeros((u.shape[0], 3, 1, *u.shape[2:]), dtype=kind)
+    volume[:, 1:, 0] = u
     return volume
+
+
+def _like_vector(field, d, shape, xp):
+    """What `_vector` made of a field, back in its `shape`."""
+    return (field if d == 3 else xp.ascontiguousarray(field[:, 1:, 0])).reshape(shape)
 
 
 def _lengths(spacing):
@@ -67,7 +74,7 @@ def resample(image, u, spacing, kernel):
     grid = image.shape[-len(spacing) :]
     volume = (1,) * (3 - len(grid)) + grid
     channels = xp.ascontiguousarray(image.astype(kind, copy=False)).reshape(-1, *volume)
-    vector = _vector(u, kind, xp)
+    vector = _vector(u, len(grid), kind, xp)[0]
     out = xp.empty((channels.shape[0], *vector.shape[1:]), dtype=kind)
     sizes = (*channels.shape, *out.shape[1:])
     _launch(kernel, [channels, vector], sizes, _lengths(spacing), [out])
@@ -81,15 +88,15 @@ def residual_and_force(source, target, u, spacing):
     source may be sampled more finely, a whole number of times along each axis, from the same
     origin; `spacing` is the target's.
     """
-    xp = array_module(source, target, u)
+    xp, d = array_module(source, target, u), len(spacing)
     kind = source.dtype.type
-    s, t, v = _volume(source, kind, xp), _volume(target, kind, xp), _vector(u, kind, xp)
-    residual, force = xp.empty(t.shape, dtype=kind), xp.empty((3, *t.shape), dtype=kind)
-    sizes = (*s.shape, *t.shape)
-    _launch("residual_and_force", [s, t, v], sizes, _lengths(spacing), [residual, force])
-    if source.ndim == 2:
-        force = force[1:, 0]
-    return residual.reshape(target.shape), force
+    s, t = _volume(source, d, kind, xp), _volume(target, d, kind, xp)
+    v = _vector(u, d, kind, xp)
+    residual, force = xp.empty(t.shape, dtype=kind), xp.empty(v.shape, dtype=kind)
+    sizes = (*s.shape, *t.shape[1:])
+    outputs = [residual, force]
+    _launch("residual_and_force", [s, t, v], sizes, _lengths(spacing), outputs, t.shape[0])
+    return residual.reshape(target.shape), _like_vector(force, d, u.shape, xp)
 
 
 def value_and_slope(source, u, spacing):
@@ -97,31 +104,31 @@ def value_and_slope(source, u, spacing):
 
     On the grid of u, of which `spacing` is; the source may be finer, as in `residual_and_force`.
     """
-    xp = array_module(source, u)
+    xp, d = array_module(source, u), len(spacing)
     kind = source.dtype.type
-    s, v = _volume(source, kind, xp), _vector(u, kind, xp)
-    value, slope = xp.empty(v.shape[1:], dtype=kind), xp.empty(v.shape, dtype=kind)
-    sizes = (*s.shape, *value.shape)
-    _launch("value_and_slope", [s, v], sizes, _lengths(spacing), [value, slope])
-    if source.ndim == 2:
-        slope = slope[1:, 0]
-    return value.reshape(u.shape[1:]), slope
+    s, v = _volume(source, d, kind, xp), _vector(u, d, kind, xp)
+    grid, pairs = v.shape[2:], v.shape[0]
+    value, slope = xp.empty((pairs, *grid), dtype=kind), xp.empty(v.shape, dtype=kind)
+    sizes = (*s.shape, *grid)
+    _launch("value_and_slope", [s, v], sizes, _lengths(spacing), [value, slope], pairs)
+    shape = (*u.shape[: -d - 1], *u.shape[-d:])
+    return value.reshape(shape), _like_vector(slope, d, u.shape, xp)
 
 
 def jacobian_determinant(u, spacing):
     """det(I + Du) on the image grid by periodic central differences (positive: no fold)."""
-    xp = array_module(u)
-    kind = u.dtype.type
-    vector = _vector(u, kind, xp)
-    out = xp.empty(vector.shape[1:], dtype=kind)
-    _launch("jacobian_determinant", [vector], out.shape, _lengths(spacing), [out])
-    return out.reshape(u.shape[1:])
+    xp, d = array_module(u), len(spacing)
+    vector = _vector(u, d, u.dtype.type, xp)
+    pairs, _, *grid = vector.shape
+    out = xp.empty((pairs, *grid), dtype=vector.dtype)
+    _launch("jacobian_determinant", [vector], out.shape, _lengths(spacing), [out], pairs)
+    return out.reshape(*u.shape[: -d - 1], *u.shape[-d:])
 
 
 def invert(u, spacing, tolerance):
     """w(x) = -u(x + w(x)), to `tolerance` voxels of change at every voxel."""
-    xp = array_module(u)
-    vector = _vector(u, u.dtype.type, xp)
+    xp, d = array_module(u), len(spacing)
+    vector = _vector(u, d, u.dtype.type, xp)[0]
     out = xp.empty_like(vector)
     _launch("invert", [vector], vector.shape[1:], (*_lengths(spacing), tolerance), [out])
-    return out if u.shape[0] == 3 else out[1:, 0]
+    return _like_vector(out[None], d, u.shape, xp)

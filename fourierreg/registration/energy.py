@@ -1,7 +1,7 @@
 """The energy of an initial velocity, prior plus dissimilarity, with its exact gradient."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -24,7 +24,8 @@ class Evaluation(NamedTuple):
     """Energy at a velocity, in nats, and what was computed on the way.
 
     `gradient` is the L² gradient with respect to v₀ (coefficients of the band). Where the end
-    point is no diffeomorphism `total` is infinite and there is no gradient.
+    point is no diffeomorphism `total` is infinite and there is no gradient (zero, beside pairs
+    that have one). The energies of many pairs are NumPy arrays.
     """
 
     total: float
@@ -33,30 +34,44 @@ class Evaluation(NamedTuple):
     gradient: object
     geodesic: Geodesic
 
+    def one(self, pair, metric):
+        """That of one of many pairs, whose own metric is given."""
+        return Evaluation(
+            *(float(energy[pair]) for energy in self[:3]),
+            None if self.gradient is None else self.gradient[pair].copy(),
+            self.geodesic.one(pair, metric),
+        )
+
 
 def is_diffeomorphism(geodesic, shape):
     """Whether the end map is finite, has no fold and moves nothing beyond a quarter of the domain.
 
     The determinant is taken on a grid of twelve points per shortest wavelength of the band, or on
     `shape` where that is coarser, and must stay above `MIN_DETERMINANT` there, so that it is
-    positive at the voxels in between too.
+    positive at the voxels in between too. For many pairs a NumPy array (pairs,).
     """
     band, coefficients = geodesic.metric.band, geodesic.displacement_coefficients()
-    xp = array_module(coefficients)
-    if not bool(xp.all(xp.isfinite(coefficients))):
-        return False
+    xp, d = array_module(coefficients), band.ndim
+    axes = tuple(range(-d, 0))
+    furthest = MAX_DISPLACEMENT * np.asarray(band.extent)
+    # No coefficient is larger than the displacement; one that is, or is no number, goes no further.
+    bounded = xp.abs(coefficients) <= xp.asarray(furthest).reshape(-1, *[1] * d)
+    finite = xp.all(bounded, axis=(-d - 1, *axes))
+    coefficients = xp.where(finite[(..., *[None] * (d + 1))], coefficients, 0)
     grid = tuple(min(n, max(12 * k, 2)) for n, k in zip(shape, band.cutoff, strict=True))
     u = synthesis(coefficients, band, grid, np.float32, xp)
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
-    largest = to_numpy(xp.max(xp.abs(u).reshape(band.ndim, -1), axis=1))
-    if np.any(largest > MAX_DISPLACEMENT * np.asarray(band.extent)):
-        return False
-    return float(xp.min(jacobian_determinant(u, spacing))) > MIN_DETERMINANT
+    largest = to_numpy(xp.max(xp.abs(u), axis=axes))
+    near = np.all(largest <= furthest, axis=-1)
+    smallest = to_numpy(xp.min(jacobian_determinant(u, spacing), axis=axes))
+    good = to_numpy(finite) & near & (smallest > MIN_DETERMINANT)
+    return good if good.ndim else bool(good)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Images on one grid and the weight of their mismatch.
+    """Images on one grid and the weight of their mismatch: one pair, or many (`together`), which
+    are along a first axis of every array then, and whose velocities are (pairs, d, *band).
 
     Attributes
     ----------
@@ -66,7 +81,7 @@ class Problem:
         linear interpolation does not blur it.
     spacing : tuple of float
         mm per voxel of the target, whose grid may be coarser than the one the band belongs to.
-    weight : float
+    weight : float, or float array (pairs,) on the host
         The paper's γ: energy is weight Dist/2, Dist a **sum** over voxels; ρ/σ², in 1/intensity²,
         for the Gaussian likelihood. A coarse grid's weight is multiplied by the number of fine
         voxels that one coarse voxel stands for.
@@ -92,16 +107,61 @@ class Problem:
 
     coefficient_dtype: ClassVar[type] = np.complex128  # of the unknown
 
+    @staticmethod
+    def together(problems):
+        """One problem of several pairs, alike but for images, mask and weight."""
+        first = problems[0]
+        xp = array_module(first.source)
+        masks = [problem.mask for problem in problems]
+        return replace(
+            first,
+            source=xp.stack([problem.source for problem in problems]),
+            target=xp.stack([problem.target for problem in problems]),
+            mask=None if first.mask is None else xp.stack(masks),
+            weight=np.array([problem.weight for problem in problems]),
+        )
+
+    def select(self, indices):
+        """That of some of the pairs."""
+        chosen = array_module(self.source).asarray(indices)
+        return replace(
+            self,
+            source=self.source[chosen],
+            target=self.target[chosen],
+            mask=None if self.mask is None else self.mask[chosen],
+            weight=self.weight[indices],
+        )
+
+    @property
+    def kind(self):
+        """What problems have in common that can be put together; None where none can."""
+        if not self.similarity.gaussian or self.gradient != "exact":
+            return None
+        images = self.source.shape, self.target.shape, str(self.source.dtype), self.spacing
+        return (
+            *images,
+            self.mask is None,
+            self.num_steps,
+            self.integrator,
+            self.dynamics,
+        )
+
     @property
     def shape(self):
         """Voxels along each axis: the grid that everything but the source lives on."""
-        return tuple(self.target.shape)
+        return tuple(self.target.shape[-len(self.spacing) :])
 
     @property
     def at_rest(self):
         """The source on that grid, not deformed."""
         pairs = zip(self.source.shape, self.shape, strict=True)
         return self.source[tuple(slice(None, None, fine // n) for fine, n in pairs)]
+
+    def weight_of(self, ndim, xp):
+        """`weight`, with so many axes after that of pairs."""
+        if np.ndim(self.weight) == 0:
+            return self.weight
+        return xp.asarray(self.weight).reshape(-1, *[1] * ndim)
 
     def evaluate(self, v, metric):
         """⟨Lv, v⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T) and its gradient (Eq. 3, errata E1, E2, E5).
@@ -114,14 +174,32 @@ class Problem:
         """
         xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
-        if not self.admissible(geodesic):
-            return Evaluation(math.inf, math.inf, math.inf, None, geodesic)
+        good = np.asarray(self.admissible(geodesic))
+        if not np.all(good):
+            return self._where(good, v, metric, geodesic)
         distance, pulled = self._dissimilarity(geodesic)
         momentum = metric.lower(v) / metric.velocity_scale**2
-        prior = 0.5 * float(inner(momentum, v, band, xp))
+        prior = 0.5 * to_numpy(inner(momentum, v, band, xp))
         likelihood = 0.5 * self.weight * distance
-        slope = momentum + self.weight * metric.lower(pulled.astype(v.dtype))
+        weight = self.weight_of(band.ndim + 1, xp)
+        slope = momentum + weight * metric.lower(pulled.astype(v.dtype))
+        if v.ndim == band.ndim + 1:
+            prior = float(prior)
         return Evaluation(prior + likelihood, prior, likelihood, slope, geodesic)
+
+    def _where(self, good, v, metric, geodesic):
+        """`evaluate` where not every end point is a diffeomorphism: of the pairs where it is."""
+        if not np.any(good):
+            never = np.full(good.shape, math.inf) if good.ndim else math.inf
+            return Evaluation(never, never, never, None, geodesic)
+        chosen = np.flatnonzero(good)
+        indices = array_module(v).asarray(chosen)
+        part = self.select(chosen).evaluate(v[indices], metric.select(chosen))
+        energies = np.full((3, good.size), math.inf)
+        energies[:, chosen] = part[:3]
+        slope = array_module(v).zeros_like(v)
+        slope[indices] = part.gradient
+        return Evaluation(*energies, slope, geodesic)
 
     def _dissimilarity(self, geodesic):
         """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
@@ -189,12 +267,19 @@ class Problem:
             xp = array_module(g)
             bend = self.similarity.curvature(deformed, self.target, self.source, self.mask)
             g = g * xp.sqrt(xp.asarray(bend, dtype=g.dtype))
-        return g if self.mask is None else g * self.mask
+        return g if self.mask is None else g * _beside_components(self.mask, len(self.spacing))
 
     def deformed_gradient(self, geodesic):
         """g = ∇(S∘φ₁⁻¹) = (I + Du)ᵀ (∇S)∘φ₁⁻¹, as `source_gradient`."""
-        g = self.source_gradient(geodesic)
-        carried = g.copy()
-        for component, slope in zip(self.displacement(geodesic), g, strict=True):
-            carried += gradient(component, self.spacing) * slope
+        g, u = self.source_gradient(geodesic), self.displacement(geodesic)
+        carried, whole = g.copy(), (slice(None),) * len(self.spacing)
+        for j in range(len(self.spacing)):
+            here = (..., j, *whole)
+            slope = _beside_components(g[here], len(self.spacing))
+            carried += gradient(u[here], self.spacing) * slope
         return carried
+
+
+def _beside_components(field, d):
+    """A scalar field (…, N_1, …, N_d), to be multiplied with vector fields."""
+    return field[(..., None, *(slice(None),) * d)]

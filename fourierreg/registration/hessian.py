@@ -23,10 +23,12 @@ from fourierreg.spectral.transform import analysis, resample_low_pass, synthesis
 class DataCurvature:
     """w -> (ρ/σ²) J*J w for fields of the band (leading axes are batch axes).
 
+    Of one pair, or of many: fields are (…, pairs, d, *band) then.
+
     Attributes
     ----------
     metric : Metric
-    tensor : array, (d, d, points)
+    tensor : array, (d, d, points) or (pairs, d, d, points)
         Low-passed g gᵀ, times the weight and the number of voxels, on the small grid.
     grid : tuple of int
         Its shape.
@@ -50,14 +52,15 @@ class DataCurvature:
         xp, band = array_module(w), self.metric.band
         values = synthesis(w, band, self.grid, self.tensor.dtype.type, xp)
         flat = values.reshape(*values.shape[: -band.ndim], -1)
-        product = xp.einsum("ijp,...jp->...ip", self.tensor, flat)
+        product = xp.einsum("...ijp,...jp->...ip", self.tensor, flat)
         return analysis(product.reshape(values.shape), band, xp).astype(w.dtype, copy=False)
 
     @property
     def diagonal(self):
         """Diagonal of `multiply`, one value per component: the same at every frequency."""
         xp, d = array_module(self.tensor), self.metric.band.ndim
-        return xp.stack([xp.mean(self.tensor[i, i]) for i in range(d)]).reshape(-1, *[1] * d)
+        each = [xp.mean(self.tensor[..., i, i, :], axis=-1) for i in range(d)]
+        return xp.stack(each, axis=-1)[(..., *[None] * d)]
 
 
 def data_curvature(problem, geodesic, exact=False):
@@ -68,12 +71,14 @@ def data_curvature(problem, geodesic, exact=False):
     xp, d = array_module(g), band.ndim
     grid = tuple(min(n, 4 * k + 1) for n, k in zip(shape, band.cutoff, strict=True))
     double = tuple(2 * k for k in band.cutoff)
-    factor = problem.weight * float(np.prod(shape))
-    tensor = xp.empty((d, d, int(np.prod(grid))), dtype=g.dtype)
+    factor, whole = problem.weight_of(1, xp) * float(np.prod(shape)), (slice(None),) * d
+    lead = g.shape[: -d - 1]
+    tensor = xp.empty((*lead, d, d, int(np.prod(grid))), dtype=g.dtype)
     for i in range(d):
         for j in range(i, d):
-            entry = resample_low_pass(g[i] * g[j], double, grid, xp)
-            tensor[i, j] = tensor[j, i] = factor * entry.reshape(-1)
+            product = g[(..., i, *whole)] * g[(..., j, *whole)]
+            entry = resample_low_pass(product, double, grid, xp).reshape(*lead, -1)
+            tensor[..., i, j, :] = tensor[..., j, i, :] = factor * entry
     return DataCurvature(metric, tensor, grid, geodesic if exact else None)
 
 
@@ -96,29 +101,31 @@ class PosteriorHessian:
         return self.prior(array_module(w)) * w + self.curvature(w)
 
     def solve(self, b, *, rtol=1e-2, max_iterations=200):
-        """H⁻¹ b for a batch of right-hand sides by preconditioned conjugate gradients.
+        """H⁻¹ b for right-hand sides (n, d, *band) by preconditioned conjugate gradients.
 
-        A right-hand side of zero, which a velocity of zero has, gives zero.
+        A right-hand side of zero, which a velocity of zero has, gives zero. Of many pairs (b is
+        (n, pairs, d, *band)) each ends where all n of its own have converged.
 
         Returns
         -------
         array like `b`
         """
         xp, band = array_module(b), self.metric.band
-        tail = (slice(None), *[None] * (band.ndim + 1))
+        tail = (..., *[None] * (band.ndim + 1))
         preconditioner = self.diagonal(xp)
         x, r = xp.zeros_like(b), b.copy()
         z = r / preconditioner
         p, rz = z.copy(), inner(r, z, band, xp)
-        goal = rtol**2 * rz
+        goal, unfinished = rtol**2 * rz, True
         for _ in range(max_iterations):
             hp = self(p)
-            step = _quotient(rz, inner(p, hp, band, xp), xp)
+            step = unfinished * _quotient(rz, inner(p, hp, band, xp), xp)
             x = x + step[tail] * p
             r = r - step[tail] * hp
             z = r / preconditioner
             fresh = inner(r, z, band, xp)
-            if bool(xp.all(fresh <= goal)):
+            unfinished = unfinished * xp.any(fresh > goal, axis=0)
+            if not bool(xp.any(unfinished)):
                 break
             p = z + _quotient(fresh, rz, xp)[tail] * p
             rz = fresh

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from fourierreg.backend import array_module, to_numpy
-from fourierreg.spectral.band import inner, multiplicity, pack, unpack
+from fourierreg.spectral.band import inner, pack, packed_diagonal, unpack
 
 # Degrees of freedom up to which H is formed as a matrix: 35 modes in 2D, 9 in 3D. Probes are noisy
 # where few modes are sharply determined, as in 2D; a matrix of this size takes a second.
@@ -30,6 +30,8 @@ DRIFT_STEP = 0.05  # of ln α, on both sides, for the change of J along the opti
 
 class Slope(NamedTuple):
     """dF/d ln α and its parts: ``value = c/2 (roughness - modes + undetermined) + drift``.
+
+    Numbers; arrays (pairs,) on the host for many pairs.
 
     `frozen_curvature` is the derivative of `value` with v and g held fixed: a first guess of
     d²F/d(ln α)², too large for an error bar. `noise` is the standard error of stochastic traces.
@@ -44,6 +46,11 @@ class Slope(NamedTuple):
     frozen_curvature: float
     noise: float
     velocity: object = None
+
+    def each(self):
+        """The `Slope` of every one of many pairs."""
+        pairs = range(self.value.shape[0])
+        return [Slope(*(part[p] if np.ndim(part) else part for part in self)) for p in pairs]
 
     def plus(self, prior, alpha):
         """With the slope and curvature of a prior of α added."""
@@ -69,11 +76,12 @@ class Traces(NamedTuple):
 
 
 def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
-    """dF/d ln α at the optimal velocity `v` (errata E3, E4).
+    """dF/d ln α at the optimal velocity `v` (errata E3, E4), of one pair or of many.
 
     Parameters
     ----------
-    v : complex array, (d, *band)
+    v : complex array, (d, *band) or (pairs, d, *band)
+        Many pairs only beyond `DENSE_LIMIT` degrees of freedom.
     hessian : PosteriorHessian
     curvature_at : callable
         Velocity -> DataCurvature there, at the same α.
@@ -94,6 +102,7 @@ def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
     change, drift_noise = traces.change(lambda w: high(w) - low(w))
     drift = change / (4 * DRIFT_STEP)
     half = metric.power / 2
+    noise = np.hypot(half * traces.noise, drift_noise / (4 * DRIFT_STEP))
     return Slope(
         prior.value + half * traces.undetermined + drift,
         prior.roughness,
@@ -101,7 +110,7 @@ def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
         traces.undetermined,
         drift,
         prior.frozen_curvature + half * traces.growth,
-        math.hypot(half * traces.noise, drift_noise / (4 * DRIFT_STEP)),
+        noise if noise.ndim else float(noise),
         traces.velocity,
     )
 
@@ -119,21 +128,27 @@ def velocity_drift(v, hessian):
 def joint_slope(v, metric):
     """∂f/∂ ln α of the joint posterior (Eq. 7, erratum E4): no trace."""
     xp, band, c = array_module(v), metric.band, metric.power
-    a = metric.alpha * metric.laplacian(xp)
+    a = metric.alpha_laplacian(xp)
     e, de = _e_symbols(metric, xp)
     s2 = metric.velocity_scale**2
-    roughness = float(inner(e * v, v, band, xp)) / s2
-    growth = float(inner(de * v, v, band, xp)) / s2
+    roughness = _host(inner(e * v, v, band, xp)) / s2
+    growth = _host(inner(de * v, v, band, xp)) / s2
     modes = metric.effective_modes(xp)
-    saturation = band.ndim * float(xp.sum(multiplicity(band, xp) * a / (a + 1.0) ** 2))
+    saturation = metric.sum(a / (a + 1.0) ** 2, xp)
     return Slope(
         c / 2 * (roughness - modes), roughness, modes, 0.0, 0.0, c / 2 * (growth - saturation), 0.0
     )
 
 
+def _host(values):
+    """A number of one pair, an array of many, on the host."""
+    values = to_numpy(values)
+    return values if values.ndim else float(values)
+
+
 def _e_symbols(metric, xp):
     """E = αA (αA + 1)^{c-1} and dE/d ln α."""
-    a = metric.alpha * metric.laplacian(xp)
+    a = metric.alpha_laplacian(xp)
     e = metric.alpha_symbol(xp)
     return e, e + (metric.power - 1) * a**2 * (a + 1.0) ** (metric.power - 2)
 
@@ -158,25 +173,31 @@ def stochastic_traces(v, hessian, num_probes, seed, xp):
     e, de = _e_symbols(metric, xp)
     root = xp.sqrt(hessian.diagonal(xp))
     plain = unpack(xp.asarray(2.0 * signs - 1.0), band, xp)
+    for _ in range(v.ndim - band.ndim - 1):  # the same probes for every pair
+        plain = plain[:, None]
     probe, below = plain[:num_probes] * xp.sqrt(e / s2), plain[num_probes:] / root
     scaled = plain[num_probes:] * root
     every = hessian.solve(xp.concatenate([probe, scaled, -_pull(v, metric, xp)[None]]))
     solved, scaled_solved, velocity = every[:num_probes], every[num_probes:-1], every[-1]
-    each = to_numpy(inner(probe, solved, band, xp))
     faster = inner(_ratio(de, e, xp) * probe, solved, band, xp)
     slower = inner((e / s2) * solved, solved, band, xp)
 
     def change(operator):
-        changes = to_numpy(inner(scaled_solved, operator(below), band, xp))
-        return float(changes.mean()), float(np.std(changes, ddof=1) / math.sqrt(changes.size))
+        return _mean_and_error(inner(scaled_solved, operator(below), band, xp))
 
     return Traces(
-        float(each.mean()),
-        float(np.std(each, ddof=1) / math.sqrt(num_probes)),
-        float(xp.mean(faster - metric.power * slower)),
+        *_mean_and_error(inner(probe, solved, band, xp)),
+        _host(xp.mean(faster - metric.power * slower, axis=0)),
         velocity,
         change,
     )
+
+
+def _mean_and_error(samples):
+    """Mean over the probes, and its standard error."""
+    values = to_numpy(samples)
+    error = np.std(values, axis=0, ddof=1) / math.sqrt(values.shape[0])
+    return _host(values.mean(axis=0)), _host(error)
 
 
 def dense_matrix(operator, band, xp):
@@ -191,19 +212,11 @@ def dense_matrix(operator, band, xp):
     return 0.5 * (matrix + matrix.T)
 
 
-def _packed_diagonal(symbol, metric, xp):
-    """A real symbol over stored frequencies as the diagonal in the packed basis, (P,)."""
-    band = metric.band
-    ones = xp.ones((band.ndim, band.num_frequencies))
-    weighted = pack(symbol * unpack(ones, band, xp), band, xp)
-    return weighted.reshape(-1)
-
-
 def dense_traces(v, hessian, xp):
     """`Traces`, exactly."""
     metric = hessian.metric
     band, s2 = metric.band, metric.velocity_scale**2
-    e, de = (_packed_diagonal(x, metric, xp) / s2 for x in _e_symbols(metric, xp))
+    e, de = (packed_diagonal(x, band, xp).reshape(-1) / s2 for x in _e_symbols(metric, xp))
     inverse = xp.linalg.inv(dense_matrix(hessian, band, xp))
     diagonal = xp.diagonal(inverse)
     slower = float(xp.sum(e[:, None] * inverse * e[None, :] * inverse))
@@ -257,7 +270,7 @@ def stochastic_log_determinant(hessian, num_probes, seed, xp):
         0, 2, (num_probes, band.ndim, band.num_frequencies)
     )
     root = xp.sqrt(hessian.diagonal(xp))
-    diagonal = 2.0 * float(xp.sum(xp.log(_packed_diagonal(root, hessian.metric, xp))))
+    diagonal = 2.0 * float(xp.sum(xp.log(packed_diagonal(root, band, xp))))
     probe = unpack(xp.asarray(2.0 * signs - 1.0), band, xp)
     each = band.degrees_of_freedom * _quadrature(
         lambda w: hessian(w / root) / root, probe, band, xp

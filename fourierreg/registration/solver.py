@@ -5,17 +5,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from threadpoolctl import threadpool_limits
-
 from fourierreg.backend import array_module
 from fourierreg.image.voxels import residual_and_force
 from fourierreg.registration import noise
 from fourierreg.registration.energy import Problem
-from fourierreg.registration.hessian import PosteriorHessian
-from fourierreg.registration.marginal import alpha_slope, joint_slope, velocity_drift
-from fourierreg.registration.optimise import minimise
+from fourierreg.registration.marginal import joint_slope
+from fourierreg.registration.programs import ask
 from fourierreg.registration.pyramid import at_shape, inside_at, level_shapes
-from fourierreg.spectral.band import inner
+from fourierreg.registration.work import AlphaSlope, Drift, Fit, gradient_norm
 
 COARSE_STEPS = 0.6  # of the time steps, on grids coarser than the image
 ANNEALING = 10.0  # factor between the weights of successive fits
@@ -112,11 +109,12 @@ class Solver:
         shapes, self.search_level = level_shapes(problem.shape, metric.band.cutoff)
         self.levels = [_level(problem, inside, shape, xp) for shape in shapes]
         self.finest = len(shapes) - 1
+        self._voxels = float(xp.sum(inside))
         self.velocity = xp.zeros(
             (metric.band.ndim, *metric.band.coefficient_shape), dtype=problem.coefficient_dtype
         )
         self.evaluation = self._drift = self._fitted = None
-        self._memory = ()  # of the optimiser, on the grid `_fitted`
+        self._memory = None  # of the optimiser, on the grid `_fitted`
         self.noise = noise_model
         self._first_weight = self._estimate(self.finest).weight
         self._gaussian = problem.similarity.gaussian
@@ -135,29 +133,20 @@ class Solver:
         change = log_alpha - math.log(self.metric.alpha)
         if self.evaluation is not None and change != 0.0:
             if self._drift is None:
-                with threadpool_limits(1, user_api="blas"):
-                    curvature = self.problem(level).curvature(self.evaluation.geodesic)
-                    hessian = PosteriorHessian(self.metric, curvature)
-                    self._drift = velocity_drift(self.velocity, hessian)
+                self._drift = ask(Drift(*self._minimum(level)))
             self.velocity, self._drift = self.velocity + change * self._drift, None
         self.metric = self.metric.with_alpha(math.exp(log_alpha))
 
     def fit(self, level, *, tolerance=0.02, max_iterations=50):
         """Minimise over the velocity at the present α and noise."""
         problem = self.problem(level)
-        memory = self._memory if level == self._fitted else ()
 
-        def record(evaluation):
-            self._record(evaluation, problem)
+        def record(prior, likelihood, norm):
+            self._record(prior, likelihood, norm, problem)
 
-        result = minimise(
-            problem,
-            self.metric,
-            self.velocity,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            memory=memory,
-            on_iteration=record,
+        memory = self._memory if level == self._fitted else None
+        result = ask(
+            Fit(problem, self.metric, self.velocity, memory, tolerance, max_iterations, record)
         )
         self._memory, self._fitted = result.memory, level
         self.velocity, self.evaluation, self._drift = result.velocity, result.evaluation, None
@@ -168,7 +157,8 @@ class Solver:
         self.velocity, self.metric, self.evaluation = velocity, metric, evaluation
         self._drift = self._fitted = None
         if problem is not None:
-            self._record(evaluation, problem)
+            norm = gradient_norm(evaluation.gradient, metric.band)
+            self._record(evaluation.prior, evaluation.likelihood, norm, problem)
 
     def restart(self):
         """Forget the velocity."""
@@ -241,21 +231,17 @@ class Solver:
         """dF/d ln α (marginal) or ∂f/∂ ln α (joint) at the present velocity."""
         if posterior == "joint":
             return joint_slope(self.velocity, self.metric)
-        problem = self.problem(level)
-
-        def curvature_at(velocity):
-            return problem.curvature(problem.shoot(velocity, self.metric), exact)
-
-        with threadpool_limits(1, user_api="blas"):
-            here = problem.curvature(self.evaluation.geodesic, exact)
-            hessian = PosteriorHessian(self.metric, here)
-            result = alpha_slope(self.velocity, hessian, curvature_at, num_probes)
+        result = ask(AlphaSlope(*self._minimum(level), exact, num_probes))
         self._drift = result.velocity
         return result
 
+    def _minimum(self, level):
+        """Where the solver is, on a level."""
+        return self.problem(level), self.metric, self.velocity, self.evaluation.geodesic
+
     def voxels(self):
         """M: voxels of the mask or foreground, of the image."""
-        return float(self.xp.sum(self.levels[self.finest].inside))
+        return self._voxels
 
     def objective(self, prior, likelihood, metric=None):
         """Negative log posterior of (v₀, α), Eq. 6 (E1 to E3); Eq. 3 where there is no σ."""
@@ -273,18 +259,16 @@ class Solver:
             + 0.5 * (m + p) * math.log(2 * math.pi)
         )
 
-    def _record(self, evaluation, problem):
-        gradient = evaluation.gradient
-        norm = math.sqrt(float(inner(gradient, gradient, self.metric.band, self.xp)))
+    def _record(self, prior, likelihood, norm, problem):
         record = Record(
             len(self.history),
             problem.shape,
             self.metric.alpha,
             self.noise.sigma,
             self.noise.decimation,
-            evaluation.prior,
-            evaluation.likelihood,
-            self.objective(evaluation.prior, evaluation.likelihood),
+            prior,
+            likelihood,
+            self.objective(prior, likelihood),
             norm,
             time.perf_counter() - self.began,
         )

@@ -87,6 +87,7 @@ class SpatialProblem(Problem):
     """A `Problem` whose geodesics live on the voxels."""
 
     coefficient_dtype: ClassVar[type] = np.complex64
+    kind = None  # every pair by itself
 
     def evaluate(self, v, metric):
         """As `Problem.evaluate`; of the geodesic only the end is kept."""

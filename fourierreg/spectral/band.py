@@ -131,6 +131,13 @@ def unpack(coordinates, band, xp):
     return flat.reshape(*shape, *band.coefficient_shape)
 
 
+def packed_diagonal(symbol, band, xp):
+    """A real symbol over stored frequencies, (…, *coefficient_shape) of every component or of all
+    alike, as the diagonal in the packed basis, (…, d, num_frequencies)."""
+    ones = xp.ones((band.ndim, band.num_frequencies))
+    return pack(symbol * unpack(ones, band, xp), band, xp)
+
+
 def inner(f, g, band, xp):
     """⟨f, g⟩ = Σ over the whole band of Re(conj f_k g_k) = mean over voxels of f·g.
 

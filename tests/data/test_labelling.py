@@ -13,7 +13,7 @@ import pytest
 import fourierreg
 from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data import label_folder, labelling
+from fourierreg.data import label_folder, label_work, labelling
 from fourierreg.data.label_folder import LabelFolder, key_of, read_table
 from fourierreg.data.pairs import Pair, read_pairs, write_pairs
 from tests.brains import write_pair
@@ -86,7 +86,7 @@ def test_it_is_map_alpha_at_that_size(finished):
     _, pairs, rows = finished
     task = {"size": 24, "structures": None, "backend": "numpy", "settings": {}}
     task["settings"] = {k: v for k, v in FAST.items() if k != "size"}
-    row = labelling.label_pair(pairs[0], task, ["a", "b", "c", "d"], None)
+    row = label_work.label_batch([pairs[0]], task, [["a", "b", "c", "d"]], [None])[0]
     assert row["alpha"] == pytest.approx(rows[0]["alpha"], rel=1e-3)
 
 
@@ -127,7 +127,7 @@ def test_relative_paths_are_those_of_the_caller(tmp_path, monkeypatch):
 
 def test_a_second_run_does_nothing_again(finished, monkeypatch):
     folder, _, rows = finished
-    monkeypatch.setattr(labelling, "label_pair", None)
+    monkeypatch.setattr(labelling, "label_batch", None)
     again = fourierreg.label_pairs(folder / "pairs.csv", folder / "out", **FAST)
     assert again == rows
 

@@ -1,6 +1,6 @@
 """The CUDA kernels are plain C: compiled by the host compiler, they equal the numba kernels.
 
-The loop over voxels, which the GPU spreads over threads, is given on the command line.
+The loops over pairs and voxels, which the GPU spreads over threads, are given on the command line.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ from fourierreg.image import kernels
 from tests import laws
 
 SHAPE = (5, 6, 7)
+PAIRS = 2
 SPACING = (0.5, 2.0, 1.0)  # powers of two: u / h and u (1 / h) round alike, and meet kinks exactly
 TYPES = {"float": np.float32, "double": np.float64}
 
@@ -33,7 +34,8 @@ def compiled(request, tmp_path_factory):
         "real": request.param,
         "FOURIERREG_KERNEL": "void",
         "FOURIERREG_INLINE": "static inline",
-        "FOURIERREG_VOXEL(count)": "for (long long voxel = 0; voxel < (count); voxel++) {",
+        "FOURIERREG_VOXEL(pairs, count)": "for (long long pair = 0; pair < (pairs); pair++) "
+        "for (long long voxel = 0; voxel < (count); voxel++) {",
         "FOURIERREG_END": "}",
     }
     defines = [f"-D{name}={value}" for name, value in macros.items()]
@@ -70,6 +72,12 @@ def displacement(kind, dtype, shape=SHAPE):
     return (moved * np.reshape(SPACING, (3, 1, 1, 1))).astype(dtype)
 
 
+def displacements(kind, dtype, shape=SHAPE):
+    """A displacement for each pair: of that kind, and the same the other way."""
+    u = displacement(kind, dtype, shape)
+    return np.stack([u, -u])
+
+
 KINDS = ("rest", "general", "kinks", "one kink", "far", "ties")
 
 
@@ -94,11 +102,11 @@ def test_resampling(compiled, name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_residual_and_force(compiled, kind, background):
     library, dtype = compiled
-    source, target = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(dtype)
+    source, target = np.random.default_rng(0).standard_normal((2, PAIRS, *SHAPE)).astype(dtype)
     if background:  # numba skips it, C does not
-        source[:3], target[1:, 2:] = 0, 0
-    u = displacement(kind, dtype)
-    expected = [np.empty(SHAPE, dtype), np.empty((3, *SHAPE), dtype)]
+        source[:, :3], target[:, 1:, 2:] = 0, 0
+    u = displacements(kind, dtype)
+    expected = [np.empty((PAIRS, *SHAPE), dtype), np.empty((PAIRS, 3, *SHAPE), dtype)]
     actual = [np.empty_like(a) for a in expected]
     kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
     call(library, "residual_and_force", [source, target, u], (*source.shape, *SHAPE), actual)
@@ -106,12 +114,14 @@ def test_residual_and_force(compiled, kind, background):
         laws.close(a, b)
 
 
+@pytest.mark.parametrize("finer", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_value_and_slope(compiled, kind):
+def test_value_and_slope(compiled, kind, finer):
     library, dtype = compiled
-    source = np.random.default_rng(0).standard_normal(SHAPE).astype(dtype)
-    u = displacement(kind, dtype)
-    expected = [np.empty(SHAPE, dtype), np.empty((3, *SHAPE), dtype)]
+    fine = (SHAPE[0], finer * SHAPE[1], SHAPE[2])
+    source = np.random.default_rng(0).standard_normal((PAIRS, *fine)).astype(dtype)
+    u = displacements(kind, dtype)
+    expected = [np.empty((PAIRS, *SHAPE), dtype), np.empty((PAIRS, 3, *SHAPE), dtype)]
     actual = [np.empty_like(a) for a in expected]
     kernels.value_and_slope(source, u, *spacing(dtype), *expected)
     call(library, "value_and_slope", [source, u], (*source.shape, *SHAPE), actual)
@@ -121,10 +131,10 @@ def test_value_and_slope(compiled, kind):
 
 def test_jacobian_determinant(compiled):
     library, dtype = compiled
-    u = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(dtype)
-    expected, actual = np.empty((2, *SHAPE), dtype)
+    u = np.random.default_rng(0).standard_normal((PAIRS, 3, *SHAPE)).astype(dtype)
+    expected, actual = np.empty((2, PAIRS, *SHAPE), dtype)
     kernels.jacobian_determinant(u, *spacing(dtype), expected)
-    call(library, "jacobian_determinant", [u], SHAPE, [actual])
+    call(library, "jacobian_determinant", [u], (PAIRS, *SHAPE), [actual])
     laws.close(actual, expected)
 
 
@@ -142,12 +152,12 @@ def test_a_flat_volume_stands_for_a_2d_image(compiled):
     library, dtype = compiled
     shape = (1, 6, 7)
     rng = np.random.default_rng(0)
-    source, target = rng.standard_normal((2, *shape)).astype(dtype)
-    u = np.zeros((3, *shape), dtype)
-    u[1:] = rng.uniform(0.05, 0.45, (2, *shape))
-    expected = [np.empty(shape, dtype), np.empty((3, *shape), dtype)]
+    source, target = rng.standard_normal((2, 1, *shape)).astype(dtype)
+    u = np.zeros((1, 3, *shape), dtype)
+    u[0, 1:] = rng.uniform(0.05, 0.45, (2, *shape))
+    expected = [np.empty((1, *shape), dtype), np.empty((1, 3, *shape), dtype)]
     actual = [np.empty_like(a) for a in expected]
     kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
-    call(library, "residual_and_force", [source, target, u], (*shape, *shape), actual)
+    call(library, "residual_and_force", [source, target, u], (*source.shape, *shape), actual)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)

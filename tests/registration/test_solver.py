@@ -7,6 +7,7 @@ import pytest
 
 from fourierreg.backend import asarray
 from fourierreg.data.bullseye import bullseye
+from fourierreg.registration import work
 from fourierreg.registration.energy import Problem
 from fourierreg.registration.solver import Noise, Solver
 from fourierreg.spectral.metric import Metric
@@ -78,15 +79,13 @@ def test_settled_noise_is_the_one_the_fit_used(pair):
 def test_memory_is_kept_on_a_grid_and_dropped_between_grids(pair, monkeypatch):
     problem, metric = pair
     solver = Solver(problem, metric, Noise(SIGMA, 1.0, False))
-    from fourierreg.registration import solver as module
-
-    real, given = module.minimise, []
+    real, given = work.minimise, []
 
     def spy(*arguments, **keywords):
         given.append(len(keywords["memory"]))
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(module, "minimise", spy)
+    monkeypatch.setattr(work, "minimise", spy)
     for level in (0, 0, solver.finest, solver.finest):
         solver.fit(level, tolerance=0.1, max_iterations=8)
     assert given[0] == given[2] == 0
