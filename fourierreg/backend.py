@@ -160,6 +160,11 @@ def free_memory():
     return None
 
 
+def held_memory():
+    """Bytes that the active backend keeps, in use or for later arrays; None where it keeps none."""
+    return _cupy().get_default_memory_pool().total_bytes() if _active == "cupy" else None
+
+
 def release_memory():
     """Give back what the backend keeps for later arrays: to other programs, or other sizes."""
     if _active == "cupy":
