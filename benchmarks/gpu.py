@@ -19,6 +19,7 @@ import resource
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import fourierreg
 from fourierreg import backend
@@ -139,6 +140,7 @@ def estimates(sources, targets, size, together):
     return np.array([r.alpha for r in found]), seconds
 
 
+@threadpool_limits.wrap(1, user_api="blas")  # as inside map_alpha
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=["cupy", "numpy"], default="cupy")

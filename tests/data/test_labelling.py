@@ -90,6 +90,36 @@ def test_it_is_map_alpha_at_that_size(finished):
     assert row["alpha"] == pytest.approx(rows[0]["alpha"], rel=1e-3)
 
 
+def test_pairs_in_batches(finished, tmp_path):
+    _, pairs, rows = finished
+    broken = pairs[1]._replace(target=str(tmp_path / "nowhere.nii.gz"), target_labels="")
+    broken = broken._replace(source_labels="")
+    calls = []
+    found = fourierreg.label_pairs(
+        [pairs[0], broken, pairs[2]],
+        tmp_path / "out",
+        workers=1,
+        batch=2,
+        save_registrations=True,
+        callback=lambda *call: calls.append(call[:2]),
+        **FAST,
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert [row["batch"] for row in found] == [2, 2, 1]
+    assert found[1]["state"] == "failed" and "nowhere" in found[1]["status"]
+    assert found[2] == rows[2] | {k: found[2][k] for k in ("seconds", "finished")}  # by itself
+    low, high = rows[0]["alpha_low"], rows[0]["alpha_high"]
+    assert low < found[0]["alpha"] < high and found[0]["dice"] > found[0]["dice_before"]
+    kept = LabelFolder(tmp_path / "out", {}).registration(pairs[0]) / "velocity.npz"
+    assert fourierreg.Registration.load(kept).alpha == found[0]["alpha"]
+
+
+def test_a_batch_of_no_pairs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch: expected an integer of at least 1; got 0"):
+        fourierreg.label_pairs(make_pairs(tmp_path, 1), tmp_path / "out", batch=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_saved_registration_is_applied_and_evaluated(finished, capsys):
     folder, pairs, rows = finished
     run = folder / "out" / "registrations" / key_of(pairs[1])
