@@ -255,7 +255,11 @@ def _prediction(card, value):
 
 
 def _refined(model, prediction, source, target, spacing, sigma, settings, began):
-    """The prediction accepted by `map_alpha` started from it, or the full estimate."""
+    """The prediction accepted by `map_alpha` started from it, or the full estimate.
+
+    Far from the truth the posterior is flat, and a search that starts there may end there: where
+    it comes to nothing, the estimate starts where it always does.
+    """
     if sigma is None:
         numbers = [value for value in model.card["sigma"] if value != "estimate"]
         sigma = numbers[0] if len(numbers) == len(model.card["sigma"]) == 1 else "estimate"
@@ -267,8 +271,12 @@ def _refined(model, prediction, source, target, spacing, sigma, settings, began)
     }
     if "marginal" not in model.card["labels"] and "joint" in model.card["labels"]:
         trained["posterior"] = "joint"
-    settings = {"sigma": sigma, "alpha0": prediction.predicted, **trained, **settings}
+    given = {"sigma": sigma, **trained, **settings}
+    settings = {"alpha0": prediction.predicted, **given}
     result = map_alpha(source, target, spacing=spacing, **settings)
+    if not result.converged and "alpha0" not in given:
+        settings = given
+        result = map_alpha(source, target, spacing=spacing, **settings)
     low, high = result.alpha_interval
     accepted = bool(result.converged and low <= prediction.predicted <= high)
     if not result.converged:
