@@ -8,6 +8,7 @@ that names CuPy.
 
 import contextlib
 import functools
+import gc
 import importlib
 import os
 
@@ -144,6 +145,12 @@ def to_numpy(array):
     return np.asarray(array)
 
 
+def numbers(values):
+    """What a sum leaves, on the host: a float, or an array where there is one for each pair."""
+    values = to_numpy(values)
+    return values if values.ndim else float(values)
+
+
 def device_count():
     """GPUs that CuPy sees."""
     return int(_cupy().cuda.runtime.getDeviceCount())
@@ -167,6 +174,7 @@ def held_memory():
 
 def release_memory():
     """Give back what the backend keeps for later arrays: to other programs, or other sizes."""
+    gc.collect()
     if _active == "cupy":
         _cupy().get_default_memory_pool().free_all_blocks()
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import array_module, numbers
 from fourierreg.image.voxels import residual_and_force, value_and_slope
 
 FLOOR = 1e-3  # of an image's variance: what a window without structure is taken to vary by
@@ -55,8 +55,7 @@ class SumOfSquares(Similarity):
             beside = mask[(..., None, *(slice(None) for _ in axes))]
             residual, force = residual * mask, force * beside
         xp = array_module(residual)
-        total = to_numpy(xp.sum(residual * residual, axis=axes, dtype=np.float64))
-        return (total if total.ndim else float(total)), force
+        return numbers(xp.sum(residual * residual, axis=axes, dtype=np.float64)), force
 
     def value_and_half_slope(self, deformed, target, source, mask=None):
         """Σ r² and r."""

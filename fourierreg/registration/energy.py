@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import array_module, numbers, to_numpy
 from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
@@ -179,12 +179,10 @@ class Problem:
             return self._where(good, v, metric, geodesic)
         distance, pulled = self._dissimilarity(geodesic)
         momentum = metric.lower(v) / metric.velocity_scale**2
-        prior = 0.5 * to_numpy(inner(momentum, v, band, xp))
+        prior = 0.5 * numbers(inner(momentum, v, band, xp))
         likelihood = 0.5 * self.weight * distance
         weight = self.weight_of(band.ndim + 1, xp)
         slope = momentum + weight * metric.lower(pulled.astype(v.dtype))
-        if v.ndim == band.ndim + 1:
-            prior = float(prior)
         return Evaluation(prior + likelihood, prior, likelihood, slope, geodesic)
 
     def _where(self, good, v, metric, geodesic):

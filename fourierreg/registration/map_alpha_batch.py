@@ -77,12 +77,12 @@ def map_alpha_batch(
         began = time.perf_counter()
         try:
             found = run_together(programs)
-        except MemoryError as error:
+        except MemoryError as error:  # its traceback holds the arrays of the batch
+            found = [error.with_traceback(None)]
+        if len(found) < len(chosen):
+            size = math.ceil(len(chosen) / 2)
             release_memory()
-            if len(chosen) > 1:
-                size = math.ceil(len(chosen) / 2)
-                continue
-            found = [error]
+            continue
         if errors == "raise":
             _raise_first(found, chosen)
         seconds = (time.perf_counter() - began) / len(chosen)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import array_module, numbers, to_numpy
 from fourierreg.spectral.band import inner, pack, packed_diagonal, unpack
 
 # Degrees of freedom up to which H is formed as a matrix: 35 modes in 2D, 9 in 3D. Probes are noisy
@@ -110,7 +110,7 @@ def alpha_slope(v, hessian, curvature_at, num_probes, seed=0):
         traces.undetermined,
         drift,
         prior.frozen_curvature + half * traces.growth,
-        noise if noise.ndim else float(noise),
+        numbers(noise),
         traces.velocity,
     )
 
@@ -131,19 +131,13 @@ def joint_slope(v, metric):
     a = metric.alpha_laplacian(xp)
     e, de = _e_symbols(metric, xp)
     s2 = metric.velocity_scale**2
-    roughness = _host(inner(e * v, v, band, xp)) / s2
-    growth = _host(inner(de * v, v, band, xp)) / s2
+    roughness = numbers(inner(e * v, v, band, xp)) / s2
+    growth = numbers(inner(de * v, v, band, xp)) / s2
     modes = metric.effective_modes(xp)
     saturation = metric.sum(a / (a + 1.0) ** 2, xp)
     return Slope(
         c / 2 * (roughness - modes), roughness, modes, 0.0, 0.0, c / 2 * (growth - saturation), 0.0
     )
-
-
-def _host(values):
-    """A number of one pair, an array of many, on the host."""
-    values = to_numpy(values)
-    return values if values.ndim else float(values)
 
 
 def _e_symbols(metric, xp):
@@ -187,7 +181,7 @@ def stochastic_traces(v, hessian, num_probes, seed, xp):
 
     return Traces(
         *_mean_and_error(inner(probe, solved, band, xp)),
-        _host(xp.mean(faster - metric.power * slower, axis=0)),
+        numbers(xp.mean(faster - metric.power * slower, axis=0)),
         velocity,
         change,
     )
@@ -197,7 +191,7 @@ def _mean_and_error(samples):
     """Mean over the probes, and its standard error."""
     values = to_numpy(samples)
     error = np.std(values, axis=0, ddof=1) / math.sqrt(values.shape[0])
-    return _host(values.mean(axis=0)), _host(error)
+    return numbers(values.mean(axis=0)), numbers(error)
 
 
 def dense_matrix(operator, band, xp):

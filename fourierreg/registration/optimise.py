@@ -21,6 +21,7 @@ PRECONDITIONER_SHARE = 0.01  # of the data's curvature, in the diagonal that sca
 MEMORY = 20  # pairs of L-BFGS
 CARRIED = 40  # pairs handed from one minimisation to the next
 WINDOW = 10  # iterations over which the fall of the energy is judged
+NOT_FINITE = "the velocity is not finite; the registration cannot go on"
 
 
 class Minimum(NamedTuple):
@@ -48,7 +49,7 @@ def admissible_start(problem, metric, velocity):
     """
     xp = array_module(velocity)
     if not bool(xp.all(xp.isfinite(velocity))):
-        raise FloatingPointError("the velocity is not finite; the registration cannot go on")
+        raise FloatingPointError(NOT_FINITE)
     evaluation = problem.evaluate(velocity, metric)
     while not np.isfinite(evaluation.total):
         velocity = 0.8 * velocity

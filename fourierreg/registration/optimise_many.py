@@ -7,7 +7,12 @@ from fourierreg.backend import array_module, to_numpy
 from fourierreg.registration.energy import Problem
 from fourierreg.registration.hessian import PosteriorHessian
 from fourierreg.registration.lbfgs import minimise_rows
-from fourierreg.registration.optimise import PRECONDITIONER_SHARE, WINDOW, Minimum
+from fourierreg.registration.optimise import (
+    NOT_FINITE,
+    PRECONDITIONER_SHARE,
+    WINDOW,
+    Minimum,
+)
 from fourierreg.spectral.band import inner, pack, packed_diagonal, unpack
 from fourierreg.spectral.metric import Metric
 
@@ -28,9 +33,8 @@ def minimise_many(problems, metrics, starts, *, memories, tolerance, max_iterati
     list of Minimum, or the exception a pair ended in
     """
     xp = array_module(starts[0])
-    finite = [bool(xp.all(xp.isfinite(start))) for start in starts]
-    results = [FloatingPointError("the velocity is not finite; the registration cannot go on")]
-    results = [None if good else results[0] for good in finite]
+    finite = np.array([bool(xp.all(xp.isfinite(start))) for start in starts])
+    results = [None if good else FloatingPointError(NOT_FINITE) for good in finite]
     kept = np.flatnonzero(finite)
     if kept.size:
         with threadpool_limits(1, user_api="blas"):
@@ -60,9 +64,11 @@ class _Pairs:
         self.chosen = None
 
     def packed(self, v):
+        """Fields of all pairs as rows."""
         return pack(v, self.band, self.xp).reshape(v.shape[0], -1)
 
     def unpacked(self, x):
+        """Rows as fields."""
         return unpack(x.reshape(x.shape[0], self.band.ndim, -1), self.band, self.xp)
 
     def minimise(self, v, memories, tolerance, max_iterations, record):
