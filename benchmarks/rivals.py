@@ -2,18 +2,23 @@
 
     python benchmarks/rivals.py --data FOLDER --pairs 1000-1001 1006-1010
 
-Needs `pip install ".[benchmarks]"`. Our time includes α, its interval and the inverse map.
+Needs `pip install ".[benchmarks]"`. Our time includes α, its interval and the inverse map. A pair's
+methods run one after the other; pairs in the table are not run again.
 """
 
 import argparse
+import importlib
 import time
 
 import brains
 import numpy as np
+import tables
 
 import fourierreg
 from fourierreg.image.deformation import jacobian_determinant
 from fourierreg.metrics import jacobian_statistics, mean_dice, root_mean_square
+
+TABLE = "rivals.csv"
 
 
 def ours(source, target, spacing):
@@ -57,42 +62,65 @@ def dipy_syn(source, target, spacing):
     return np.ascontiguousarray(field, dtype=np.float32), ""
 
 
-def row(name, register, source, target):
-    """Run one method and print what it did."""
+METHODS = {
+    "fourierreg": ours,
+    "fourierreg rough": ours_rough,
+    "ANTs SyN mean squares": ants_syn,
+    "DIPY SyN CC": dipy_syn,
+}
+LIBRARIES = {"ANTs SyN mean squares": "ants", "DIPY SyN CC": "dipy.align.imwarp"}
+
+
+def row(pair, method, source, target):
+    """What one method does to one pair."""
     (image, labels, spacing), (fixed, truth, _) = source, target
     began = time.perf_counter()
-    u, note = register(image, fixed, spacing)
+    u, note = METHODS[method](image, fixed, spacing)
     seconds = time.perf_counter() - began
     moved = fourierreg.warp(labels, u, spacing, order=0)
     deformed = fourierreg.warp(image, u, spacing)
     inside = (slice(1, -1),) * 3  # differences across the border of the image mean nothing
     jacobian = jacobian_statistics(jacobian_determinant(u, spacing)[inside])
-    print(
-        f"  {name:22s} {seconds:6.1f} s  Dice {mean_dice(moved, truth):.4f}  min J "
-        f"{jacobian['min']:6.3f}  folds {jacobian['folds']:5d}  rms "
-        f"{root_mean_square(deformed, fixed):.4f}  {note}",
-        flush=True,
-    )
-    return seconds
+    return {
+        "pair": pair,
+        "method": method,
+        "seconds": f"{seconds:.1f}",
+        "dice_before": f"{mean_dice(labels, truth):.4f}",
+        "dice": f"{mean_dice(moved, truth):.4f}",
+        "min_jacobian": f"{jacobian['min']:.3f}",
+        "folds": jacobian["folds"],
+        "rms": f"{root_mean_square(deformed, fixed):.4f}",
+        "note": note,
+    }
+
+
+def summary():
+    """Every pair, and our time over SyN's."""
+    for r in tables.read(TABLE):
+        print(
+            f"{r['pair']} {r['method']:22s} {float(r['seconds']):6.1f} s  Dice {r['dice_before']} "
+            f"to {r['dice']}  min J {r['min_jacobian']}  folds {r['folds']}  rms {r['rms']}"
+        )
+    took = {(r["pair"], r["method"]): float(r["seconds"]) for r in tables.read(TABLE)}
+    syn = "ANTs SyN mean squares"
+    ratios = [s / took[pair, syn] for (pair, m), s in took.items() if m == "fourierreg"]
+    print(f"fourierreg / SyN: {', '.join(f'{r:.2f}' for r in ratios)}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     brains.add_arguments(parser)
-    parser.add_argument("--without", nargs="*", default=[], choices=["ants", "dipy", "rough"])
+    parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
-    warm = np.random.default_rng(0).random((32, 32, 32)).astype(np.float32)
-    fourierreg.map_alpha(warm, warm[::-1], modes=6)  # compile
-    for name, source, target in brains.pairs(options):
-        print(f"{name}: affine only Dice {mean_dice(source[1], target[1]):.4f}")
-        default = row("fourierreg, defaults", ours, source, target)
-        if "rough" not in options.without:
-            row("fourierreg, rough", ours_rough, source, target)
-        if "ants" not in options.without:
-            syn = row("ANTs SyN mean squares", ants_syn, source, target)
-            print(f"  default / SyN: {default / syn:.2f}")
-        if "dipy" not in options.without:
-            row("DIPY SyN CC", dipy_syn, source, target)
+    if not options.summary:
+        warm = np.random.default_rng(0).random((32, 32, 32)).astype(np.float32)
+        fourierreg.map_alpha(warm, warm[::-1], modes=6)  # compiles
+        for name in LIBRARIES.values():
+            importlib.import_module(name)  # whose time is nobody's either
+        for name, source, target in brains.pairs(options):
+            if not tables.has(TABLE, pair=name):
+                tables.extend(TABLE, [row(name, method, source, target) for method in METHODS])
+    summary()
 
 
 if __name__ == "__main__":

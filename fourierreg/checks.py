@@ -6,6 +6,7 @@ Everything raised here is a `ValueError` or `TypeError` whose text is one line f
 import importlib
 import math
 import numbers
+import os
 
 import numpy as np
 
@@ -92,6 +93,10 @@ def modes(value, grid):
 
 def image(name, value, scaled=True):
     """A real 2D or 3D image with finite, not all equal values, on the active backend, float32."""
+    if isinstance(value, str | os.PathLike):
+        raise TypeError(
+            f"{name}: expected an array or a nibabel image; got a path: nibabel.load it"
+        )
     if backend.backend_of(value) is None:
         value = np.asarray(value)
     if value.dtype.kind not in "biuf":

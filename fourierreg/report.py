@@ -57,7 +57,7 @@ def _required():
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(
-            f"report: needs {error.name}, which is not installed; pip install 'fourierreg[report]'"
+            f"this needs {error.name}, which is not installed; pip install 'fourierreg[report]'"
         ) from error
     loader = jinja2.PackageLoader("fourierreg", ".")
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)

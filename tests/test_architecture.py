@@ -1,4 +1,4 @@
-"""The shape of the code: dependencies point down only (DESIGN §6)."""
+"""The shape of the code: dependencies point down only."""
 
 import ast
 from pathlib import Path

@@ -331,7 +331,7 @@ def test_register_by_another_similarity(tmp_path, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt(number, tmp_path):
-    """A run stopped in the middle ends with 130, one line, and no file under a final name."""
+    """A run stopped in the middle ends with 130, one line, and nothing left behind."""
     source, target = write_pair(tmp_path, shape=(60, 64, 56), spacing=(0.8, 0.8, 0.8))
     out = tmp_path / "out"
     program = "import sys; from fourierreg.cli import main; sys.exit(main())"
@@ -348,7 +348,25 @@ def test_interrupt(number, tmp_path):
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in said
-    assert said.count("\n") == 1 and list(out.iterdir()) == []
+    assert said.count("\n") == 1 and not out.exists()
+
+
+def test_a_refused_run_leaves_no_folder(run, tmp_path, capsys):
+    images = [str(run / f"{name}.nii.gz") for name in ("source", "target")]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for out in (tmp_path / "new", kept):
+        assert main(["map-alpha", *images, "-o", str(out), "--sigma", "loud"]) == 2
+        assert "--sigma: expected a number above 0, or 'estimate'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists() and kept.exists()
+
+
+def test_labels_warped_as_an_image_are_refused_with_the_remedy(run, tmp_path, capsys):
+    labels, out = str(run / "source_labels.nii.gz"), tmp_path / "moved.nii.gz"
+    assert main(["apply", str(run / "run"), labels, "-o", str(out)]) == 2
+    assert "and labels by --labels" in capsys.readouterr().err
+    assert main(["apply", str(run / "run"), labels, "-o", str(out), "--labels"]) == 0
+    assert capsys.readouterr().out == f"written to {out}\n"
 
 
 @pytest.mark.parametrize("bar", ["Progress", "Count"])

@@ -65,6 +65,26 @@ def test_saved_result_comes_back(result, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["pair.npz"]
 
 
+def test_a_result_prints_as_one_line(result):
+    text = repr(result)
+    assert text.startswith(f"<Registration at alpha = {result.alpha:.3g}, 64×60 voxels. Converged")
+    assert result == result and len({result, result}) == 1
+
+
+def test_what_is_no_saved_result_is_refused(tmp_path):
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    for name in ("array.npy", "text.npz", "other.npz"):
+        with pytest.raises(ValueError, match=r"expected a file written by Registration\.save"):
+            fourierreg.Registration.load(tmp_path / name)
+
+
+def test_a_path_is_refused_with_the_remedy():
+    with pytest.raises(TypeError, match=r"source: expected an array .* nibabel\.load it"):
+        fourierreg.map_alpha("source.nii.gz", "target.nii.gz")
+
+
 def test_guard_gives_the_same(result):
     """The whole estimate runs on arrays that refuse to leave their device."""
     images = pair()
@@ -76,7 +96,7 @@ def test_guard_gives_the_same(result):
 
 
 def test_joint_posterior_is_biased_upward_or_says_none(result):
-    """DESIGN §3: the joint minimum lies far above the marginal one, or there is none."""
+    """The joint minimum lies far above the marginal one, or there is none."""
     joint = fourierreg.map_alpha(*pair(), posterior="joint", **SETTING)
     assert joint.alpha > 1.3 * result.alpha or joint.status.startswith("No interior optimum")
 

@@ -43,8 +43,10 @@ def run(options):
     result = output.load(options.directory)
     if result.geometry is None:
         raise InputError("DIR: this registration was made from arrays; use fourierreg.warp")
-    read = read_labels if options.labels else read_image
-    image = read(options.image, "IMAGE")
+    if options.labels:
+        image = read_labels(options.image, "IMAGE")
+    else:
+        image = read_image(options.image, "IMAGE", labels="--labels")
     target = Path(options.output)
     if not target.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"--output: expected a name ending in .nii or .nii.gz; got {target}")
@@ -68,6 +70,8 @@ def run(options):
         raise output.disk_error(target.parent, error) from error
     if options.json:
         print(json.dumps({"output": str(target)}))
+    elif not options.quiet:
+        print(f"written to {target}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`fourierreg label`."""
 
 import json
+import sys
 
 from fourierreg.cli.common import Count, add_common_options, noise_of
 
@@ -73,8 +74,8 @@ def run(options):
     failed = [row for row in rows if row["state"] != DONE]
     if options.json:
         print(json.dumps(rows, indent=1))
-    elif not options.quiet:
-        for row in failed:
-            print(f"failed: {row['source']} to {row['target']}: {row['status']}")
+    for row in failed:
+        print(f"failed: {row['source']} to {row['target']}: {row['status']}", file=sys.stderr)
+    if not options.json and not options.quiet:
         print(f"{len(rows) - len(failed)} of {len(rows)} pairs in {options.output}/{TABLE}")
     return 1 if failed else 0

@@ -1,5 +1,8 @@
 """`fourierreg map-alpha` and `fourierreg register`: a pair of files."""
 
+import contextlib
+import os
+
 from fourierreg.cli.common import (
     Progress,
     add_common_options,
@@ -121,9 +124,16 @@ def _run_pair(options, function, parameters, doing):
     if options.mask is not None:
         files["mask"] = options.mask
         mask = _mask_on(target, options.mask)
+    new = not os.path.exists(options.output)
     folder = output.prepare_folder(options.output)
-    with Progress(doing, options) as progress:
-        result = function(source, target, mask=mask, callback=progress, **parameters)
+    try:
+        with Progress(doing, options) as progress:
+            result = function(source, target, mask=mask, callback=progress, **parameters)
+    except BaseException:
+        if new:  # nothing was computed: leave nothing
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
     parameters["num_steps"] = result.num_steps
     rows, extra = alpha_rows(result), {}
     if labels is not None:

@@ -18,7 +18,7 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_image(path, name):
+def read_image(path, name, labels="--source-labels"):
     """A 3D image with finite, varied intensities.
 
     Parameters
@@ -26,6 +26,8 @@ def read_image(path, name):
     path : path
     name : str
         What to call it in an error ("source", "target").
+    labels : str
+        Option that takes label maps, for an error.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def read_image(path, name):
     if _looks_like_labels(data):
         raise InputError(
             f"{name}: {path} looks like a label map ({len(np.unique(data))} integer values in "
-            "large constant regions); give the intensity image, and labels by --source-labels"
+            f"large constant regions); give the intensity image, and labels by {labels}"
         )
     return nib.Nifti1Image(data, image.affine)
 

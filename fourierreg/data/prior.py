@@ -44,7 +44,7 @@ class PriorSize(NamedTuple):
 
 
 def prior_size(metric):
-    """How large velocities of the prior are, and how steep (DESIGN §2).
+    """How large velocities of the prior are, and how steep.
 
     Returns
     -------

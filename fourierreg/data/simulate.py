@@ -50,7 +50,7 @@ def simulate_pair(
 
     A draw whose map compresses to less than a tenth anywhere (which includes every fold) is drawn
     again, so the velocities are those of the prior given that; where nearly all are refused, s
-    (`velocity_scale`) is too large for `alpha` (DESIGN §2).
+    (`velocity_scale`) is too large for `alpha`.
 
     Parameters
     ----------

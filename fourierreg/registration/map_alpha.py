@@ -100,8 +100,10 @@ def map_alpha(
     Notes
     -----
     α is inferred on the *search grid*: the images brought to at most 300 000 voxels (64³ for a
-    brain), which resolves the band and makes α independent of how finely they were sampled. Where
-    σ is given, which is the noise of the images' own voxels, α is corrected on their own grid.
+    brain), which resolves the band at a fraction of the cost. α still belongs to a resolution, as
+    resampling changes what counts as noise: real pairs resampled to 64³ beforehand have an α that
+    is up to a third larger than at 128³ (benchmarks/labels.py). Where σ is given, which is the
+    noise of the images' own voxels, α is corrected on their own grid.
 
     An estimated noise is that of the residual of a registration at α = 3 on the search grid (or,
     where α turns out to differ by more than a quarter, at that α), and the interval is conditional

@@ -1,4 +1,4 @@
-"""The marginal posterior of α: v₀ integrated out by Laplace's method (DESIGN §3).
+"""The marginal posterior of α: v₀ integrated out by Laplace's method (docs/mathematics.md).
 
     F(α) = min_v {⟨Lv, v⟩/2s² + ρ‖r‖²/2σ²} - ½ ln|L/s²| + ½ ln|H|
     dF/d ln α = (c/2) [s⁻²⟨E v, v⟩ - d Σ_k αA_k/(αA_k + 1) + s⁻² tr(E H⁻¹)]

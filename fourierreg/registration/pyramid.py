@@ -42,9 +42,8 @@ def coarsen(image, shape, xp, oversampling=1):
 def level_shapes(shape, cutoff):
     """Grids from coarse to fine, and the index of the one on which α is searched.
 
-    That one, the search grid, is `shape` itself scaled to at most `SEARCH_VOXELS` voxels, so that
-    α does not depend on how finely the images were sampled. Grids halve below it; above it they
-    double until the finest, which is `shape`.
+    That one, the search grid, is `shape` itself scaled to at most `SEARCH_VOXELS` voxels, enough
+    for the band. Grids halve below it; above it they double until the finest, which is `shape`.
     """
     shape = tuple(shape)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -25,7 +26,7 @@ _ARRAYS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Registration:
     """A registration and, where it was inferred, its α with an error bar.
 
@@ -103,6 +104,10 @@ class Registration:
     source_geometry: Geometry | None = None
     scales: tuple = (1.0, 1.0)
 
+    def __repr__(self):
+        shape = "×".join(map(str, self.domain.shape))
+        return f"<Registration at alpha = {self.alpha:.3g}, {shape} voxels. {self.status}>"
+
     @property
     def spacing(self):
         """mm per voxel."""
@@ -146,9 +151,14 @@ class Registration:
         OSError
             No such file, or one that cannot be read.
         """
-        with np.load(path, allow_pickle=False) as archive:
-            if "header" not in archive:
-                raise ValueError(f"{path}: expected a file written by Registration.save")
+        try:
+            archive = np.load(path, allow_pickle=False)
+            known = isinstance(archive, np.lib.npyio.NpzFile) and "header" in archive
+        except (ValueError, EOFError, zipfile.BadZipFile):  # no file of NumPy's
+            known = False
+        if not known:
+            raise ValueError(f"{path}: expected a file written by Registration.save")
+        with archive:
             header = json.loads(str(archive["header"]))
             arrays = {name: asarray(archive[name]) for name in _ARRAYS if name in archive}
         if header.pop("format") != FORMAT:

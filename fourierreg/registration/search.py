@@ -13,7 +13,7 @@ MAX_STEP = math.log(2.0)
 MIN_SPREAD, MAX_SPREAD = 0.1, 0.3  # of ln α between the two slopes that give the curvature
 SPREAD = 0.15  # where a second slope is taken once the first is close to the root
 EXTRAPOLATION = 0.08  # how far beyond those two the root may lie
-FROZEN_SHARE = 0.6  # d²F at re-optimised v, as a share of that at frozen v (DESIGN: 0.5 to 0.7)
+FROZEN_SHARE = 0.6  # d²F at re-optimised v, as a share of that at frozen v (0.5 to 0.7)
 
 
 MAX_SKEW = 3.0

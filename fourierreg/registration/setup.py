@@ -154,7 +154,8 @@ def noise_model(sigma, decimation):
                 f"decimation: expected a fraction of voxels, at most 1; got {decimation}"
             )
     if isinstance(sigma, str):
-        checks.choice("sigma", sigma, ("estimate",))
+        if sigma != "estimate":
+            raise ValueError(f"sigma: expected a number above 0, or 'estimate'; got {sigma!r}")
         return Noise(1.0, 1.0, True, fixed_decimation=decimation)
     return Noise(checks.positive("sigma", sigma), 1.0 if decimation is None else decimation, False)
 

@@ -51,7 +51,7 @@ class Metric:
         reference_length=None,
         velocity_scale=None,
     ):
-        """Metric for images of `shape` voxels with DESIGN's defaults: ℓ = FOV/16, s = ℓ/8.
+        """Metric for images of `shape` voxels with the defaults ℓ = FOV/16, s = ℓ/8.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Differential operators, all diagonal in frequency (DESIGN §2)."""
+"""Differential operators, all diagonal in frequency (docs/mathematics.md)."""
 
 import functools
 import math

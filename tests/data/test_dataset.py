@@ -40,7 +40,7 @@ def test_pairs(made):
 
 
 def test_no_sample_of_a_data_set_folds(tmp_path):
-    # α = 1 at s = 1 voxel folds in half of all draws (DESIGN §2): none of them gets in.
+    # α = 1 at s = 1 voxel folds in half of all draws: none of them gets in.
     pairs = make_bullseye_dataset(tmp_path, 8, alphas=(1.0,), velocity_scale=1.0)
     assert sum(row["draws"] for row in pairs.rows) > 8
     for pair in pairs:

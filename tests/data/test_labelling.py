@@ -123,7 +123,8 @@ def test_a_batch_of_no_pairs_is_refused(tmp_path):
 def test_a_saved_registration_is_applied_and_evaluated(finished, capsys):
     folder, pairs, rows = finished
     run = folder / "out" / "registrations" / key_of(pairs[1])
-    assert main(["apply", str(run), pairs[1].source, "-o", str(folder / "moved.nii.gz")]) == 0
+    moved = str(folder / "moved.nii.gz")
+    assert main(["apply", str(run), pairs[1].source, "-o", moved, "--quiet"]) == 0
     labels = [
         f"--source-labels={pairs[1].source_labels}",
         f"--target-labels={pairs[1].target_labels}",
@@ -198,13 +199,15 @@ def test_a_corrupt_image_fails_its_own_pairs_only(tmp_path, capsys):
     whole = source.read_bytes()
     source.write_bytes(whole[: len(whole) // 2])
     assert main(command(tmp_path)[:-1]) == 1
-    out = capsys.readouterr().out
-    assert "failed" in out and "1 of 2 pairs" in out
+    said = capsys.readouterr()
+    assert "failed: " in said.err and "1 of 2 pairs" in said.out
     bad, good = read_table(tmp_path / "out")
     assert bad["state"] == "failed" and "truncated" in bad["status"] and not bad["alpha"]
     assert good["state"] == "done"
     source.write_bytes(whole)
     assert main(command(tmp_path)) == 1  # failed ones are left as they are, unless asked for
+    said = capsys.readouterr()
+    assert "failed: " in said.err and not said.out
     assert main(command(tmp_path, "--retry-failed")) == 0
     mended, untouched = read_table(tmp_path / "out")
     assert mended["state"] == "done" and untouched == {**mended, **good}

@@ -67,14 +67,14 @@ def test_a_larger_alpha_is_smoother(metric, alphas):
     assert strong < weak
 
 
-# DESIGN §2: std of a component in voxels and rms of its gradient, at α = 0.1, 1, 3, 6, 10.
-DESIGN = {
+# Std of a component in voxels and rms of its gradient, at α = 0.1, 1, 3, 6, 10.
+MEASURED = {
     ((128, 128, 128), None): ((27, 6.3, 2.8, 1.7, 1.3), (8.0, 1.03, 0.30, 0.13, 0.07)),
     ((100, 100), 1.0): ((8.9, 3.2, 1.85, 1.36, 1.15), (2.6, 0.47, 0.16, 0.08, 0.05)),
 }
 
 
-@pytest.mark.parametrize(("setting", "expected"), DESIGN.items(), ids=["128³", "100²"])
+@pytest.mark.parametrize(("setting", "expected"), MEASURED.items(), ids=["128³", "100²"])
 def test_size_of_the_prior_is_that_of_the_design(setting, expected):
     shape, scale = setting
     sizes = [

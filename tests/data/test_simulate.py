@@ -40,7 +40,7 @@ def test_a_seed_repeats_the_pair_on_every_backend(backend):
 
 
 def test_draws_that_fold_are_drawn_again():
-    # At α = 1 and s = 1 voxel about half of all samples fold (DESIGN §2).
+    # At α = 1 and s = 1 voxel about half of all samples fold.
     pairs = [
         simulate_pair(bullseye(), alpha=1.0, velocity_scale=1.0, seed=seed) for seed in range(6)
     ]

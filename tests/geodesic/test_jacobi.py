@@ -154,7 +154,7 @@ def test_plus_sign_of_equation_8_points_uphill(backend):
 
 
 def test_gradient_of_the_source_in_place_of_the_deformed_image_is_worse(backend):
-    # DESIGN §4: (∇S)∘φ⁻¹ at the end point in place of ∇(S∘φ⁻¹) costs several per cent.
+    # (∇S)∘φ⁻¹ at the end point in place of ∇(S∘φ⁻¹) costs several per cent.
     metric = metric_of(17)
     geodesic = shoot(truncated_velocity(metric), metric, num_steps=80)
     force, _ = pushes(geodesic)
