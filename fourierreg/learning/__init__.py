@@ -1,7 +1,9 @@
 """From a pair of images to α by a network: architectures, data, training, prediction. Keras 3."""
 
 from fourierreg.learning.quiet import quiet
+from fourierreg.learning.sharing import take_memory_on_demand
 
+take_memory_on_demand()
 try:
     with quiet():
         import keras  # noqa: F401

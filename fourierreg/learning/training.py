@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from fourierreg import checks
+from fourierreg.backend import release_memory
 from fourierreg.checks import InputError
 from fourierreg.data.header import claim
 from fourierreg.data.pairs import FRACTIONS, SPLITS
@@ -68,7 +69,8 @@ def train(
     """Train a network, keep its best weights, and write it with a card of what it was trained on.
 
     Everything is kept after every epoch in a folder beside the model (``NAME.training``): the same
-    call goes on where a training was stopped, to the very weights it would have reached.
+    call goes on where a training was stopped, to the very weights it would have reached. On a GPU
+    that CuPy used before in this process, its idle memory is given back first.
 
     Parameters
     ----------
@@ -123,6 +125,7 @@ def train(
     RuntimeError
         The validation error was never a finite number.
     """
+    release_memory()
     out = Path(out)
     if out.suffix != ".keras":
         raise InputError(f"out: expected a name ending in .keras; got {out}")
