@@ -4,8 +4,6 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fourierreg import checks
 from fourierreg.backend import array_module, to_numpy
 from fourierreg.spectral.band import Band, inner, multiplicity
@@ -110,7 +108,7 @@ class Metric:
 
     def symbol(self, xp):
         """Diagonal of L over the stored frequencies; (pairs, 1, *band) for many pairs."""
-        return _symbol(self, xp, np.float64)
+        return _symbol(self, xp)
 
     def laplacian(self, xp):
         """Diagonal of A over the stored frequencies."""
@@ -125,15 +123,11 @@ class Metric:
 
     def lower(self, v):
         """Momentum m = L v."""
-        return self._symbol_for(v) * v
+        return (self.symbol(array_module(v)) * v).astype(v.dtype, copy=False)
 
     def raise_(self, m):
         """Velocity v = K m, K = L⁻¹."""
-        return m / self._symbol_for(m)
-
-    def _symbol_for(self, field):
-        """Diagonal of L in the precision of a field."""
-        return _symbol(self, array_module(field), field.dtype.type(0).real.dtype.type)
+        return (m / self.symbol(array_module(m))).astype(m.dtype, copy=False)
 
     def inner(self, v, w):
         """⟨L v, w⟩ (leading batch axes are kept)."""
@@ -161,9 +155,9 @@ class Metric:
 
 
 @functools.lru_cache(maxsize=32)
-def _symbol(metric, xp, kind):
+def _symbol(metric, xp):
     """Every step of a geodesic asks for it twice."""
-    return ((metric.alpha_laplacian(xp) + 1.0) ** metric.power).astype(kind, copy=False)
+    return (metric.alpha_laplacian(xp) + 1.0) ** metric.power
 
 
 @functools.lru_cache(maxsize=32)
