@@ -86,6 +86,13 @@ def summary():
             if (r["posterior"], r["jacobian"]) == (posterior, jacobian) and r["estimate"] != "none"
         ]
         print(f"{posterior:9s} J {jacobian:12s} all: rms z {np.sqrt(np.nanmean(np.square(z))):.2f}")
+    marginal = [r for r in table if r["posterior"] == "marginal" and r["estimate"] != "none"]
+    inside = sum(float(r["low"]) <= float(r["alpha"]) <= float(r["high"]) for r in marginal)
+    off = np.array([abs(float(r["estimate"]) / float(r["alpha"]) - 1) for r in marginal])
+    print(
+        f"marginal: {inside} of {len(marginal)} intervals cover; {np.mean(off < 0.1):.0%} of the "
+        f"estimates lie within a tenth, {np.mean(off < 0.2):.0%} within a fifth"
+    )
 
 
 def by_displacement():

@@ -86,6 +86,7 @@ def label_pairs(
     else:
         pairs = [absolute(Pair(*p)) for p in pairs]
         check_pairs(pairs)
+    checks.choice("backend", backend, tuple(BATCH))
     if batch is not None:
         checks.count("batch", batch)
     task = {

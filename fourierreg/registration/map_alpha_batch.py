@@ -14,7 +14,7 @@ from fourierreg.registration.programs import run_together
 OWN = ("source", "target", "mask", "callback")
 ERRORS = ("raise", "return")
 LARGEST = {"numpy": 4, "guard": 4, "cupy": 64}  # pairs at a time, where nothing is said
-BYTES_PER_VOXEL = 200  # of a pair at the peak, on the images' own grid (benchmarks/batch.py)
+BYTES_PER_VOXEL = 200  # of a pair, on the images' own grid: counted, not yet measured on a GPU
 MEMORY_SHARE = 0.7  # of the free memory that a batch may take
 
 

@@ -5,12 +5,13 @@ long work is put as requests (`ask`). By itself a program has each done at once;
 (`run_together`) it waits, as a greenlet, until requests of one kind can be done for many.
 """
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 
-class Request:
+class Request(ABC):
     """Work that can be done alone, or with others of the same kind.
 
     `kind` is hashable: requests of one kind can be done together; None: each by itself.
@@ -18,14 +19,14 @@ class Request:
 
     kind: object = None
 
+    @abstractmethod
     def alone(self):
         """Do it; the result."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def together(requests):
         """Do several of one kind; a result for each, or the exception that it ended in."""
-        raise NotImplementedError
 
 
 class _Program(greenlet):

@@ -114,9 +114,11 @@ def test_pairs_in_batches(finished, tmp_path):
     assert fourierreg.Registration.load(kept).alpha == found[0]["alpha"]
 
 
-def test_a_batch_of_no_pairs_is_refused(tmp_path):
+def test_a_batch_of_no_pairs_and_another_backend_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batch: expected an integer of at least 1; got 0"):
         fourierreg.label_pairs(make_pairs(tmp_path, 1), tmp_path / "out", batch=0)
+    with pytest.raises(ValueError, match="backend: expected one of 'numpy', 'cupy'; got 'torch'"):
+        fourierreg.label_pairs(tmp_path / "pairs.csv", tmp_path / "out", backend="torch")
     assert not (tmp_path / "out").exists()
 
 
