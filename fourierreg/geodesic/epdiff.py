@@ -1,62 +1,46 @@
-"""EPDiff, the right-hand side of geodesic shooting, with its tangent and its adjoint."""
+"""EPDiff, the right-hand side of geodesic shooting, with its tangent and its adjoint.
 
-from typing import NamedTuple
+Each is three compiled passes, whatever the number of fields: values on the product grid, products
+at its points, and what becomes of their coefficients. `fourierreg.geodesic.lie` says the same in
+formulas, term by term.
+"""
+
+import functools
+import math
+
+import numpy as np
 
 from fourierreg.backend import array_module
-from fourierreg.geodesic.lie import apply_matrix, apply_transpose, outer
-from fourierreg.geodesic.state import join, parts
-from fourierreg.spectral.operators import divergence, jacobian
-from fourierreg.spectral.products import stack_from_grid, stack_to_grid
-
-
-class Point(NamedTuple):
-    """A state on the product grid: v, m = L v, Dv and Du, where the rate is linearised."""
-
-    v: object
-    m: object
-    dv: object
-    du: object
+from fourierreg.launch import launch, voxel_blocks
+from fourierreg.spectral.operators import slopes
+from fourierreg.spectral.small_grid import (
+    FIRST_DERIVATIVE,
+    MOMENTUM,
+    VALUE,
+    as_real,
+    fields_to_grid,
+    from_grid,
+)
 
 
 def on_grid(state, metric):
-    """The `Point` of a state (or of a direction, which is of the same kind)."""
-    xp, band = array_module(state), metric.band
-    v, u = parts(state, metric)
-    fields = [v, metric.lower(v), jacobian(v, band, xp), jacobian(u, band, xp)]
-    return Point(*stack_to_grid(fields, band, xp))
+    """A state (or a direction, which is of the same kind) on the product grid: v, m = L v, Dv and
+    Du, where the rate is linearised; ``(…, 2, d, *band)`` to ``(…, 2 d (d + 1), points)``."""
+    return _to_grid(state, _point_fields(metric.band.ndim), metric)
 
 
 def rate(state, point, metric):
     """dv/dt = -ad†_v v (Eq. 2, erratum E6) and du/dt = -v - (Du) v (Eq. 1)."""
-    xp, band = array_module(state), metric.band
-    v, _ = parts(state, metric)
-    carried, advected, flux = stack_from_grid(
-        [
-            apply_transpose(point.dv, point.m, xp),
-            apply_matrix(point.du, point.v, xp),
-            outer(point.m, point.v),
-        ],
-        band,
-        xp,
-    )
-    return join(-metric.raise_(carried + divergence(flux, band, xp)), -v - advected, metric, xp)
+    d = metric.band.ndim
+    formed = _at_points("products", point, (), d * (d + 2), d)
+    return _in_band("rate", state, formed, metric)
 
 
 def rate_tangent(point, direction, metric):
     """Derivative of `rate` at `point` along `direction` (which may carry batch axes)."""
-    xp, band = array_module(direction), metric.band
-    w, _ = parts(direction, metric)
-    delta = on_grid(direction, metric)
-    carried, advected, flux = stack_from_grid(
-        [
-            apply_transpose(delta.dv, point.m, xp) + apply_transpose(point.dv, delta.m, xp),
-            apply_matrix(delta.du, point.v, xp) + apply_matrix(point.du, delta.v, xp),
-            outer(delta.m, point.v) + outer(point.m, delta.v),
-        ],
-        band,
-        xp,
-    )
-    return join(-metric.raise_(carried + divergence(flux, band, xp)), -w - advected, metric, xp)
+    d = metric.band.ndim
+    formed = _at_points("products_tangent", point, (on_grid(direction, metric),), d * (d + 2), d)
+    return _in_band("rate", direction, formed, metric)
 
 
 def rate_adjoint(point, covector, metric):
@@ -65,18 +49,79 @@ def rate_adjoint(point, covector, metric):
     y: -ad_v y + ad†_y v - K(μ + (Du)ᵀ μ);  μ: ∇·(μ ⊗ v). The first two terms are the adjoint
     Jacobi equation (Eq. 9, erratum E6).
     """
-    xp, band = array_module(covector), metric.band
-    y, mu = parts(covector, metric)
-    y_, mu_, dy = stack_to_grid([y, mu, jacobian(y, band, xp)], band, xp)
-    bracket, carried, flux, flux_mu = stack_from_grid(
-        [
-            apply_matrix(point.dv, y_, xp) - apply_matrix(dy, point.v, xp),
-            apply_transpose(dy, point.m, xp) - apply_transpose(point.du, mu_, xp),
-            outer(point.m, y_),
-            outer(mu_, point.v),
-        ],
-        band,
-        xp,
+    d = metric.band.ndim
+    fields = _to_grid(covector, _covector_fields(d), metric)
+    formed = _at_points("products_adjoint", point, (fields,), 2 * d * (d + 1), d)
+    return _in_band("rate_adjoint", covector, formed, metric)
+
+
+@functools.cache
+def _point_fields(d):
+    """v, L v, D v and D u of a state, whose components are those of v, then of u."""
+    v, u = range(d), range(d, 2 * d)
+    derivatives = [(i, FIRST_DERIVATIVE + j) for i in (*v, *u) for j in range(d)]
+    return (*((i, VALUE) for i in v), *((i, MOMENTUM) for i in v), *derivatives)
+
+
+@functools.cache
+def _covector_fields(d):
+    """y, μ and D y."""
+    derivatives = [(i, FIRST_DERIVATIVE + j) for i in range(d) for j in range(d)]
+    return (*((i, VALUE) for i in range(2 * d)), *derivatives)
+
+
+def _to_grid(state, fields, metric):
+    xp, band = array_module(state), metric.band
+    batch = state.shape[: -band.ndim - 2]
+    components = state.reshape(-1, 2 * band.ndim, *band.coefficient_shape)
+    values = fields_to_grid(components, fields, band, xp, metric.symbol(xp))
+    return values.reshape(*batch, *values.shape[1:])
+
+
+def _at_points(kernel, point, others, fields, d):
+    """Products of fields at every point: (…, fields, points)."""
+    xp = array_module(point)
+    batch = np.broadcast_shapes(*(a.shape[:-2] for a in (point, *others)))
+    arrays = [_batch(point, batch, 2, xp, shared=bool(others))]
+    arrays += [_batch(other, batch, 2, xp) for other in others]
+    count, size = point.shape[-1], math.prod(batch)
+    out = xp.empty((size, fields, count), dtype=point.dtype)
+    sizes = (size, *([arrays[0].shape[0]] if others else []), d, count)
+    blocks = voxel_blocks(count, size)
+    launch("fourierreg.geodesic", kernel, arrays, [], [out], sizes=sizes, blocks=blocks)
+    return out.reshape(*batch, fields, count)
+
+
+def _in_band(kernel, state, formed, metric):
+    """A rate, from the state (or covector) and the products at the points."""
+    xp, band = array_module(state), metric.band
+    d, shape = band.ndim, (1,) * (3 - band.ndim) + band.coefficient_shape
+    coefficients = from_grid(formed, band, xp)
+    batch = coefficients.shape[: -d - 1]
+    state = as_real(_batch(state, batch, d + 2, xp), xp).reshape(-1, 2, d, *shape, 2)
+    lower = xp.ascontiguousarray(metric.symbol(xp).reshape(-1, *shape))
+    along = slopes(band, state.dtype.type, xp)
+    out = xp.empty((*batch, 2, d, *band.coefficient_shape), dtype=coefficients.dtype)
+    launch(
+        "fourierreg.geodesic",
+        kernel,
+        [state, as_real(coefficients, xp).reshape(state.shape[0], -1, *shape, 2), lower, along],
+        [],
+        [as_real(out, xp).reshape(state.shape)],
+        sizes=(state.shape[0], lower.shape[0], along.shape[1], d, *shape),
+        blocks=voxel_blocks(d * math.prod(shape), state.shape[0]),
     )
-    back = metric.raise_(carried + divergence(flux, band, xp) - mu)
-    return join(back - bracket, divergence(flux_mu, band, xp), metric, xp)
+    return out
+
+
+def _batch(array, batch, own, xp, shared=False):
+    """An array (…, own axes) as one contiguous batch.
+
+    A `shared` one whose axes are the last of the batch stays what it is: a kernel takes it modulo
+    their number.
+    """
+    lead, tail = array.shape[:-own], array.shape[array.ndim - own :]
+    whole = lead == batch or (shared and lead == batch[len(batch) - len(lead) :])
+    if not whole:
+        array = xp.broadcast_to(array, (*batch, *tail))
+    return xp.ascontiguousarray(array).reshape(-1, *tail)

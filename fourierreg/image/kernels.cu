@@ -1,16 +1,6 @@
 /* Loops over voxels for the GPU, in plain C: the CPU counterpart is kernels.py, and a test compiles
- * this file with the host compiler (where FOURIERREG_KERNEL and FOURIERREG_VOXEL are defined on the
- * command line) and compares the two. `real` is float or double. Grids are 3D, arrays C-ordered; the
- * passes of a registration take many pairs at once. Interpolation is linear and periodic. */
-
-#ifndef FOURIERREG_KERNEL
-#define FOURIERREG_KERNEL extern "C" __global__ void
-#define FOURIERREG_VOXEL(pairs, count) \
-    long long pair = blockIdx.y, voxel = (long long)blockIdx.x * blockDim.x + threadIdx.x; \
-    if (pair >= (pairs) || voxel >= (count)) return;
-#define FOURIERREG_END
-#define FOURIERREG_INLINE __device__ static inline
-#endif
+ * this file with the host compiler and compares the two (device.h). Grids are 3D, arrays C-ordered;
+ * the passes of a registration take many pairs at once. Interpolation is linear and periodic. */
 
 FOURIERREG_INLINE real cell(real position, long long n, long long *low, long long *high)
 {

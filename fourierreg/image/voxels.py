@@ -5,37 +5,24 @@ registration (`residual_and_force`, `value_and_slope`, `jacobian_determinant`) t
 many along a first axis of every field.
 """
 
-import functools
-from importlib import resources
-
 import numpy as np
 
-from fourierreg.backend import array_module, backend_of, device_kernel, on_device
-from fourierreg.guard import unwrap
-
-
-@functools.cache
-def device_source(real):
-    """CUDA C of the kernels for `real` ("float" or "double")."""
-    body = resources.files("fourierreg.image").joinpath("kernels.cu").read_text()
-    return f"#define real {real}\n{body}"
+from fourierreg.backend import array_module
+from fourierreg.launch import launch, voxel_blocks
 
 
 def _launch(name, inputs, sizes, numbers, outputs, pairs=1):
     """Run kernel `name` on 3D arrays; `numbers` begin with the spacing, `outputs` are written."""
-    kind = outputs[0].dtype.type
-    numbers = [kind(x) for x in numbers]
-    if on_device(outputs[0]):
-        count = int(np.prod(outputs[0].shape[-3:]))
-        kernel = device_kernel(device_source("double" if kind is np.float64 else "float"), name)
-        arrays = [*inputs, *numbers, *(np.int64(n) for n in sizes), *outputs]
-        kernel(((count + 255) // 256, pairs), (256,), tuple(arrays))
-        return
-    from fourierreg.image import kernels  # numba takes half a second to import
-
-    if backend_of(outputs[0]) == "guard":
-        inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
-    getattr(kernels, name)(*inputs, *numbers, *outputs)
+    count = int(np.prod(outputs[0].shape[-3:]))
+    launch(
+        "fourierreg.image",
+        name,
+        inputs,
+        numbers,
+        outputs,
+        sizes=sizes,
+        blocks=voxel_blocks(count, pairs),
+    )
 
 
 def _volume(image, d, kind, xp):

@@ -50,22 +50,27 @@ def is_diffeomorphism(geodesic, shape):
     `shape` where that is coarser, and must stay above `MIN_DETERMINANT` there, so that it is
     positive at the voxels in between too. For many pairs a NumPy array (pairs,).
     """
+    return _judge(geodesic, shape)[0]
+
+
+def _judge(geodesic, shape):
+    """`is_diffeomorphism`, and the displacement on the grid where that was judged."""
     band, coefficients = geodesic.metric.band, geodesic.displacement_coefficients()
     xp, d = array_module(coefficients), band.ndim
     axes = tuple(range(-d, 0))
-    furthest = MAX_DISPLACEMENT * np.asarray(band.extent)
+    furthest = xp.asarray(MAX_DISPLACEMENT * np.asarray(band.extent))
     # No coefficient is larger than the displacement; one that is, or is no number, goes no further.
-    bounded = xp.abs(coefficients) <= xp.asarray(furthest).reshape(-1, *[1] * d)
+    bounded = xp.abs(coefficients) <= furthest.reshape(-1, *[1] * d)
     finite = xp.all(bounded, axis=(-d - 1, *axes))
     coefficients = xp.where(finite[(..., *[None] * (d + 1))], coefficients, 0)
     grid = tuple(min(n, max(12 * k, 2)) for n, k in zip(shape, band.cutoff, strict=True))
     u = synthesis(coefficients, band, grid, np.float32, xp)
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
-    largest = to_numpy(xp.max(xp.abs(u), axis=axes))
-    near = np.all(largest <= furthest, axis=-1)
-    smallest = to_numpy(xp.min(jacobian_determinant(u, spacing), axis=axes))
-    good = to_numpy(finite) & near & (smallest > MIN_DETERMINANT)
-    return good if good.ndim else bool(good)
+    reach = xp.max(xp.max(xp.abs(u), axis=axes) / furthest, axis=-1)
+    smallest = xp.min(jacobian_determinant(u, spacing), axis=axes)
+    finite, reach, smallest = to_numpy(xp.stack([finite.astype(reach.dtype), reach, smallest]))
+    good = (finite > 0) & (reach <= 1) & (smallest > MIN_DETERMINANT)
+    return good if good.ndim else bool(good), u
 
 
 @dataclass(frozen=True)
@@ -174,10 +179,11 @@ class Problem:
         """
         xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
-        good = np.asarray(self.admissible(geodesic))
+        good, u = self.judge(geodesic)
+        good = np.asarray(good)
         if not np.all(good):
             return self._where(good, v, metric, geodesic)
-        distance, pulled = self._dissimilarity(geodesic)
+        distance, pulled = self._dissimilarity(geodesic, u)
         momentum = metric.lower(v) / metric.velocity_scale**2
         prior = 0.5 * numbers(inner(momentum, v, band, xp))
         likelihood = 0.5 * self.weight * distance
@@ -199,9 +205,8 @@ class Problem:
         slope[indices] = part.gradient
         return Evaluation(*energies, slope, geodesic)
 
-    def _dissimilarity(self, geodesic):
+    def _dissimilarity(self, geodesic, u):
         """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
-        u = self.displacement(geodesic)
         if self.gradient == "jacobi":
             deformed, _ = value_and_slope(self.source, u, self.spacing)
             distance, half = self.similarity.value_and_half_slope(
@@ -221,9 +226,13 @@ class Problem:
         push = voxels * analysis(force, geodesic.metric.band, array_module(force))
         return pull_back(geodesic, push)
 
-    def admissible(self, geodesic):
-        """Whether the end point is a diffeomorphism of this grid (`is_diffeomorphism`)."""
-        return is_diffeomorphism(geodesic, self.shape)
+    def judge(self, geodesic):
+        """Whether the end point is a diffeomorphism of this grid (`is_diffeomorphism`), and its
+        displacement there."""
+        good, u = _judge(geodesic, self.shape)
+        if tuple(u.shape[-len(self.shape) :]) == self.shape and u.dtype == self.source.dtype:
+            return good, u
+        return good, self.displacement(geodesic) if np.all(good) else None
 
     def curvature(self, geodesic, exact=False):
         """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""

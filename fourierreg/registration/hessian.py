@@ -16,7 +16,8 @@ from fourierreg.backend import array_module
 from fourierreg.geodesic.shooting import Geodesic, pull_back, tangent
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.metric import Metric
-from fourierreg.spectral.transform import analysis, resample_low_pass, synthesis
+from fourierreg.spectral.small_grid import flatten, from_grid, multiply, to_grid
+from fourierreg.spectral.transform import resample_low_pass
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class DataCurvature:
     ----------
     metric : Metric
     tensor : array, (d, d, points) or (pairs, d, d, points)
-        Low-passed g gᵀ, times the weight and the number of voxels, on the small grid.
+        Low-passed g gᵀ, times the weight and the number of voxels, on the small grid, whose
+        points are in the order of `fourierreg.spectral.small_grid`.
     grid : tuple of int
         Its shape.
     geodesic : Geodesic or None
@@ -49,11 +51,13 @@ class DataCurvature:
 
     def multiply(self, w):
         """M (ρ/σ²) Π[g (g·w)]."""
-        xp, band = array_module(w), self.metric.band
-        values = synthesis(w, band, self.grid, self.tensor.dtype.type, xp)
-        flat = values.reshape(*values.shape[: -band.ndim], -1)
-        product = xp.einsum("...ijp,...jp->...ip", self.tensor, flat)
-        return analysis(product.reshape(values.shape), band, xp).astype(w.dtype, copy=False)
+        xp, band, kind = array_module(w), self.metric.band, self.tensor.dtype
+        working = w.astype(np.result_type(kind, np.complex64), copy=False)
+        values = to_grid(working, band, xp, self.grid)
+        vectors = values.reshape(-1, *values.shape[-2:])
+        product = multiply(self.tensor.reshape(-1, *self.tensor.shape[-3:]), vectors, xp)
+        product = from_grid(product.reshape(values.shape), band, xp, self.grid)
+        return product.astype(w.dtype, copy=False)
 
     @property
     def diagonal(self):
@@ -77,7 +81,7 @@ def data_curvature(problem, geodesic, exact=False):
     for i in range(d):
         for j in range(i, d):
             product = g[(..., i, *whole)] * g[(..., j, *whole)]
-            entry = resample_low_pass(product, double, grid, xp).reshape(*lead, -1)
+            entry = flatten(resample_low_pass(product, double, grid, xp), d, xp)
             tensor[..., i, j, :] = tensor[..., j, i, :] = factor * entry
     return DataCurvature(metric, tensor, grid, geodesic if exact else None)
 

@@ -116,14 +116,15 @@ class SpatialProblem(Problem):
                     velocities.append(smooth(m))
         return SpatialGeodesic(metric, velocities, momenta, displacements)
 
-    def admissible(self, geodesic):
-        """Whether the end map is finite, does not fold and moves nothing beyond a quarter."""
+    def judge(self, geodesic):
+        """Whether the end map is finite, does not fold and moves nothing beyond a quarter; and its
+        displacement."""
         u, band = geodesic.displacement, geodesic.metric.band
         limits = MAX_DISPLACEMENT * np.asarray(band.extent)
         largest = np.array([max(float(c.max()), -float(c.min())) for c in u])
         if not np.all(largest <= limits):  # also where it is not a number
-            return False
-        return float(jacobian_determinant(u, self.spacing).min()) > MIN_DETERMINANT
+            return False, u
+        return float(jacobian_determinant(u, self.spacing).min()) > MIN_DETERMINANT, u
 
     def displacement(self, geodesic):
         """End displacement of the inverse map, in mm."""

@@ -28,6 +28,19 @@ def derivative(band, xp):
     return xp.asarray(np.stack(np.broadcast_arrays(*symbols)))
 
 
+@functools.lru_cache(maxsize=64)
+def slopes(band, dtype, xp):
+    """D_{j,k} / i by axis, which depends on k_j alone: (3, longest axis), zero beyond an axis.
+
+    A 2D band is a 3D one whose first axis has length one: its axes are the last two.
+    """
+    table = np.zeros((3, max(band.coefficient_shape)), dtype=dtype)
+    for j in range(band.ndim):
+        symbol = np.sin(2.0 * np.pi * axis_frequencies(band)[j] / band.shape[j]) / band.spacing[j]
+        table[3 - band.ndim + j, : symbol.size] = symbol.ravel()
+    return xp.asarray(table)
+
+
 def jacobian(v, band, xp):
     """(Dv)_{ij} = D_j v_i: ``(…, d, *band)`` to ``(…, d, d, *band)``."""
     d = band.ndim

@@ -6,22 +6,7 @@ points per axis none of those above K folds back onto the band (on 3K points K i
 
 import numpy as np
 
-from fourierreg.spectral.transform import analysis, synthesis
-
-
-def to_grid(coefficients, band, xp):
-    """Values on the product grid, flattened: ``(…, *band)`` to ``(…, points)``.
-
-    Complex64 coefficients give float32 values, complex128 float64.
-    """
-    real = np.float32 if coefficients.dtype == np.complex64 else np.float64
-    values = synthesis(coefficients, band, band.product_shape, real, xp)
-    return values.reshape(*values.shape[: -band.ndim], -1)
-
-
-def from_grid(values, band, xp):
-    """Truncated coefficients of values on the product grid: the adjoint of `to_grid`."""
-    return analysis(values.reshape(*values.shape[:-1], *band.product_shape), band, xp)
+from fourierreg.spectral.small_grid import from_grid, to_grid
 
 
 def stack_to_grid(fields, band, xp):

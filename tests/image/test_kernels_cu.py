@@ -3,55 +3,27 @@
 The loops over pairs and voxels, which the GPU spreads over threads, are given on the command line.
 """
 
-import ctypes
-import shutil
-import subprocess
-from importlib import resources
-
 import numpy as np
 import pytest
 
 from fourierreg.image import kernels
-from tests import laws
+from tests import host, laws
 
 SHAPE = (5, 6, 7)
 PAIRS = 2
 SPACING = (0.5, 2.0, 1.0)  # powers of two: u / h and u (1 / h) round alike, and meet kinks exactly
-TYPES = {"float": np.float32, "double": np.float64}
 
 
-@pytest.fixture(scope="module", params=TYPES)
+@pytest.fixture(scope="module", params=host.TYPES)
 def compiled(request, tmp_path_factory):
     """(library, dtype) of kernels.cu for one precision."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no host compiler")
     folder = tmp_path_factory.mktemp("kernels")
-    source, library = folder / "kernels.c", folder / "kernels.so"
-    body = resources.files("fourierreg.image").joinpath("kernels.cu").read_text()
-    source.write_text(f"#include <math.h>\n{body}")
-    macros = {
-        "real": request.param,
-        "FOURIERREG_KERNEL": "void",
-        "FOURIERREG_INLINE": "static inline",
-        "FOURIERREG_VOXEL(pairs, count)": "for (long long pair = 0; pair < (pairs); pair++) "
-        "for (long long voxel = 0; voxel < (count); voxel++) {",
-        "FOURIERREG_END": "}",
-    }
-    defines = [f"-D{name}={value}" for name, value in macros.items()]
-    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    command = [compiler, *flags, *defines, str(source), "-o", str(library), "-lm"]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert outcome.returncode == 0, outcome.stderr
-    return ctypes.CDLL(str(library)), TYPES[request.param]
+    return host.compiled("fourierreg.image", request.param, folder), host.TYPES[request.param]
 
 
 def call(library, name, inputs, sizes, outputs, numbers=SPACING):
-    """A kernel as `voxels._launch` calls it on the device: inputs, numbers, sizes, outputs."""
-    real = ctypes.c_float if outputs[0].dtype == np.float32 else ctypes.c_double
-    arrays = [[ctypes.c_void_p(a.ctypes.data) for a in group] for group in (inputs, outputs)]
-    lengths = [real(h) for h in numbers]
-    getattr(library, name)(*arrays[0], *lengths, *map(ctypes.c_longlong, sizes), *arrays[1])
+    """A kernel of images, whose first numbers are the spacing."""
+    host.call(library, name, inputs, sizes, outputs, numbers)
 
 
 def displacement(kind, dtype, shape=SHAPE):

@@ -5,12 +5,8 @@ import pytest
 from scipy.signal import convolve
 
 from fourierreg.backend import to_numpy
-from fourierreg.spectral.products import (
-    from_grid,
-    stack_from_grid,
-    stack_to_grid,
-    to_grid,
-)
+from fourierreg.spectral.products import stack_from_grid, stack_to_grid
+from fourierreg.spectral.small_grid import from_grid, to_grid
 from fourierreg.spectral.transform import analysis, synthesis
 from tests import laws
 from tests.fields import white

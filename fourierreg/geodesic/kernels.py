@@ -1,0 +1,168 @@
+"""Compiled passes of EPDiff for NumPy arrays (numba): products at the points of a grid, and what
+is done with them in the band.
+
+Fields at points are (batch, fields, points), matrices as d² fields, row by row; in the band they
+are coefficients (batch, fields, n_1, n_2, n_3, 2), a 2D band with a first axis of length one. A
+point of linearisation, and a metric, may be shared: it is that of the batch modulo their number.
+The same arithmetic stands in `fourierreg/geodesic/kernels.cu` for the GPU; a test compiles that
+file with the host compiler and compares the two.
+"""
+
+import numba
+
+BLOCK = 1024  # points whose fields stay in the cache
+
+_parallel = numba.njit(parallel=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+_compiled = numba.njit(cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+
+
+@_compiled
+def _add(out, x, y):
+    """out += x y."""
+    for q in range(out.size):
+        out[q] += x[q] * y[q]
+
+
+@_compiled
+def _subtract(out, x, y):
+    """out -= x y."""
+    for q in range(out.size):
+        out[q] -= x[q] * y[q]
+
+
+@_parallel
+def products(point, out):
+    """(Dv)ᵀ m, (Du) v and m ⊗ v from v, m, Dv, Du.
+
+    point (batch, 2 d (d + 1), points), out (batch, d (d + 2), points).
+    """
+    batch, count, points = out.shape
+    d = 3 if count == 15 else 2
+    blocks = (points + BLOCK - 1) // BLOCK
+    for job in numba.prange(batch * blocks):
+        item, start = job // blocks, job % blocks * BLOCK
+        stop = min(start + BLOCK, points)
+        for f in range(count):
+            out[item, f, start:stop] = 0
+        for i in range(d):
+            for j in range(d):
+                v, m = point[item, j, start:stop], point[item, d + j, start:stop]
+                dv = point[item, 2 * d + j * d + i, start:stop]
+                du = point[item, 2 * d + d * d + i * d + j, start:stop]
+                _add(out[item, i, start:stop], dv, m)
+                _add(out[item, d + i, start:stop], du, v)
+                _add(out[item, 2 * d + i * d + j, start:stop], point[item, d + i, start:stop], v)
+
+
+@_parallel
+def products_tangent(point, change, out):
+    """Derivative of `products` along a change of the point; point (points of linearisation, …)."""
+    batch, count, points = out.shape
+    d = 3 if count == 15 else 2
+    blocks = (points + BLOCK - 1) // BLOCK
+    for job in numba.prange(batch * blocks):
+        item, start = job // blocks, job % blocks * BLOCK
+        stop, at = min(start + BLOCK, points), item % point.shape[0]
+        for f in range(count):
+            out[item, f, start:stop] = 0
+        for i in range(d):
+            for j in range(d):
+                v, v_ = point[at, j, start:stop], change[item, j, start:stop]
+                m, m_ = point[at, d + j, start:stop], change[item, d + j, start:stop]
+                n, n_ = point[at, d + i, start:stop], change[item, d + i, start:stop]
+                dv, du = 2 * d + j * d + i, 2 * d + d * d + i * d + j
+                carried, advected = out[item, i, start:stop], out[item, d + i, start:stop]
+                flux = out[item, 2 * d + i * d + j, start:stop]
+                _add(carried, change[item, dv, start:stop], m)
+                _add(carried, point[at, dv, start:stop], m_)
+                _add(advected, change[item, du, start:stop], v)
+                _add(advected, point[at, du, start:stop], v_)
+                _add(flux, n_, v)
+                _add(flux, n, v_)
+
+
+@_parallel
+def products_adjoint(point, covector, out):
+    """(Dv) y - (Dy) v, (Dy)ᵀ m - (Du)ᵀ μ, m ⊗ y and μ ⊗ v.
+
+    covector (batch, d (d + 2), points) is y, μ, Dy; out (batch, 2 d (d + 1), points).
+    """
+    batch, count, points = out.shape
+    d = 3 if count == 24 else 2
+    blocks = (points + BLOCK - 1) // BLOCK
+    for job in numba.prange(batch * blocks):
+        item, start = job // blocks, job % blocks * BLOCK
+        stop, at = min(start + BLOCK, points), item % point.shape[0]
+        for f in range(count):
+            out[item, f, start:stop] = 0
+        for i in range(d):
+            bracket, carried = out[item, i, start:stop], out[item, d + i, start:stop]
+            for j in range(d):
+                v, m = point[at, j, start:stop], point[at, d + j, start:stop]
+                y, mu = covector[item, j, start:stop], covector[item, d + j, start:stop]
+                _add(bracket, point[at, 2 * d + i * d + j, start:stop], y)
+                _subtract(bracket, covector[item, 2 * d + i * d + j, start:stop], v)
+                _add(carried, covector[item, 2 * d + j * d + i, start:stop], m)
+                _subtract(carried, point[at, 2 * d + d * d + j * d + i, start:stop], mu)
+                flux = 2 * d + i * d + j
+                _add(out[item, flux, start:stop], point[at, d + i, start:stop], y)
+                _add(out[item, flux + d * d, start:stop], covector[item, d + i, start:stop], v)
+
+
+@_parallel
+def rate(state, formed, lower, slopes, out):
+    """-K(carried + ∇·flux) and -v - advected.
+
+    state and out (batch, 2, d, n_1, n_2, n_3, 2), formed (batch, d (d + 2), …) is what `products`
+    gives; lower (metrics, n_1, n_2, n_3), slopes (3, longest axis).
+    """
+    batch, _, d, n1, n2, n3, _ = state.shape
+    for job in numba.prange(batch * d):
+        item, i = job // d, job % d
+        symbol = lower[item % lower.shape[0]]
+        for a in range(n1):
+            for b in range(n2):
+                for c in range(n3):
+                    re, im = formed[item, i, a, b, c, 0], formed[item, i, a, b, c, 1]
+                    for j in range(d):
+                        axis = 3 - d + j
+                        slope = slopes[axis, a if axis == 0 else b if axis == 1 else c]
+                        re -= slope * formed[item, 2 * d + i * d + j, a, b, c, 1]
+                        im += slope * formed[item, 2 * d + i * d + j, a, b, c, 0]
+                    out[item, 0, i, a, b, c, 0] = -re / symbol[a, b, c]
+                    out[item, 0, i, a, b, c, 1] = -im / symbol[a, b, c]
+                    for part in range(2):
+                        out[item, 1, i, a, b, c, part] = (
+                            -state[item, 0, i, a, b, c, part] - formed[item, d + i, a, b, c, part]
+                        )
+
+
+@_parallel
+def rate_adjoint(covector, formed, lower, slopes, out):
+    """K(carried + ∇·flux - μ) - bracket and ∇·(second flux).
+
+    covector and out (batch, 2, d, n_1, n_2, n_3, 2), formed (batch, 2 d (d + 1), …) is what
+    `products_adjoint` gives.
+    """
+    batch, _, d, n1, n2, n3, _ = covector.shape
+    zero = out.dtype.type(0)
+    for job in numba.prange(batch * d):
+        item, i = job // d, job % d
+        symbol = lower[item % lower.shape[0]]
+        for a in range(n1):
+            for b in range(n2):
+                for c in range(n3):
+                    re = formed[item, d + i, a, b, c, 0] - covector[item, 1, i, a, b, c, 0]
+                    im = formed[item, d + i, a, b, c, 1] - covector[item, 1, i, a, b, c, 1]
+                    re_ = im_ = zero
+                    for j in range(d):
+                        axis = 3 - d + j
+                        slope = slopes[axis, a if axis == 0 else b if axis == 1 else c]
+                        flux = 2 * d + i * d + j
+                        re -= slope * formed[item, flux, a, b, c, 1]
+                        im += slope * formed[item, flux, a, b, c, 0]
+                        re_ -= slope * formed[item, flux + d * d, a, b, c, 1]
+                        im_ += slope * formed[item, flux + d * d, a, b, c, 0]
+                    out[item, 0, i, a, b, c, 0] = re / symbol[a, b, c] - formed[item, i, a, b, c, 0]
+                    out[item, 0, i, a, b, c, 1] = im / symbol[a, b, c] - formed[item, i, a, b, c, 1]
+                    out[item, 1, i, a, b, c, 0], out[item, 1, i, a, b, c, 1] = re_, im_

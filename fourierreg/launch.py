@@ -1,0 +1,62 @@
+"""One call per compiled loop, wherever the arrays live: numba, CUDA, or numba under the guard.
+
+A loop stands twice in its folder, in `kernels.py` (numba) and in `kernels.cu` (CUDA C), under one
+name and with its arguments in one order: inputs, numbers, (CUDA only: sizes,) outputs.
+"""
+
+import functools
+import importlib
+from importlib import resources
+
+import numpy as np
+
+from fourierreg.backend import array_module, backend_of, device_kernel, on_device
+from fourierreg.guard import unwrap
+
+THREADS = 256  # of a block
+
+
+@functools.cache
+def device_source(package, real):
+    """CUDA C of the kernels of a package for `real` ("float" or "double")."""
+    header = resources.files("fourierreg").joinpath("device.h").read_text()
+    body = resources.files(package).joinpath("kernels.cu").read_text()
+    return f"#define real {real}\n{header}\n{body}"
+
+
+def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0):
+    """Run kernel `name` of a package.
+
+    Parameters
+    ----------
+    package, name : str
+    inputs, outputs : sequences of contiguous arrays
+        The type of the first output is that of `real`.
+    numbers : sequence of float
+        Passed as `real`.
+    sizes : sequence of int
+        Of the arrays, for CUDA.
+    blocks : tuple of int
+        The grid of blocks, for CUDA.
+    scratch : int
+        Numbers of type `real` that every block needs to itself, for CUDA; a last output.
+    """
+    kind = outputs[0].dtype.type
+    numbers = [kind(x) for x in numbers]
+    if on_device(outputs[0]):
+        source = device_source(package, "double" if kind is np.float64 else "float")
+        arguments = [*inputs, *numbers, *(np.int64(n) for n in sizes), *outputs]
+        if scratch:
+            xp = array_module(outputs[0])
+            arguments.append(xp.empty((blocks[0], scratch), dtype=kind))
+        device_kernel(source, name)(blocks, (THREADS,), tuple(arguments))
+        return
+    kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
+    if backend_of(outputs[0]) == "guard":
+        inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
+    getattr(kernels, name)(*inputs, *numbers, *outputs)
+
+
+def voxel_blocks(count, pairs=1):
+    """Blocks for a thread to a voxel."""
+    return ((count + THREADS - 1) // THREADS, pairs)

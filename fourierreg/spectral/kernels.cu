@@ -1,0 +1,129 @@
+/* Transforms between the band and small grids for the GPU, in plain C: the CPU counterpart, which
+ * says what the arrays are, is kernels.py, and a test compiles this file with the host compiler and
+ * compares the two (device.h). One block to a field, whose scratch holds what is between the axes. */
+
+/* out_q = sum_r exp(+-2 pi i q r / N) x_r along the third axis of planar complex fields: x is
+ * (2, P, n, Q), out (2, P', N, Q') with the same points in the same order along its other axes;
+ * cosines (N / 2 + 1, n / 2 + 1), sines ((N - 1) / 2, (n - 1) / 2). */
+FOURIERREG_INLINE void transform(const real *x, long long P, long long n, long long Q,
+                                 const real *cosines, const real *sines, real sign, long long N,
+                                 long long Qout, real *out)
+{
+    long long size = P * Q, evens = n / 2 + 1, odds = (n - 1) / 2;
+    FOURIERREG_EACH(job, (N / 2 + 1) * size) {
+        long long q = job / size, i = job % size, mirror = (N - q) % N;
+        const real *re = x + i / Q * n * Q + i % Q, *im = re + size * n;
+        real c_re = 0, c_im = 0, s_re = 0, s_im = 0;
+        for (long long r = 0; r < evens; r++) {
+            long long a = r * Q, b = (n - r) * Q;
+            int paired = r > 0 && r <= odds;
+            real w = cosines[q * evens + r], v = 0;
+            c_re += w * (paired ? re[a] + re[b] : re[a]);
+            c_im += w * (paired ? im[a] + im[b] : im[a]);
+            if (!paired || mirror == q) continue;
+            v = sign * sines[(q - 1) * odds + r - 1];
+            s_re += v * (re[a] - re[b]);
+            s_im += v * (im[a] - im[b]);
+        }
+        long long here = i / Qout * N * Qout + i % Qout, there = here + mirror * Qout;
+        here += q * Qout;
+        out[here] = c_re - s_im;
+        out[size * N + here] = c_im + s_re;
+        out[there] = c_re + s_im;
+        out[size * N + there] = c_im - s_re;
+    }
+    FOURIERREG_WAIT
+}
+
+FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, const double *lower,
+                          const real *slopes, const real *c1, const real *s1, const real *c2,
+                          const real *s2, const real *c3, const real *s3, long long batch,
+                          long long components, long long count, long long pairs,
+                          long long longest, long long n1, long long n2, long long n3,
+                          long long size1, long long size2, long long size3, real *out,
+                          real *scratch)
+{
+    FOURIERREG_JOB(batch * count)
+    long long item = job / count, f = job % count, kind = fields[2 * f + 1], band = n1 * n2 * n3;
+    const real *x = coefficients + 2 * band * (item * components + fields[2 * f]);
+    const double *l = lower + band * (item % pairs);
+    long long planes = size1 * size2;
+    real *loaded = scratch + job * 2 * (band + n2 * n3 * size1 + n3 * planes);
+    real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * size1;
+    real *values = out + job * size3 * planes;
+    FOURIERREG_EACH(i, band) {
+        real re = x[2 * i], im = x[2 * i + 1];
+        if (kind == 1) {
+            re = (real)(l[i] * re);
+            im = (real)(l[i] * im);
+        } else if (kind > 1) {
+            long long k = kind == 2 ? i / (n2 * n3) : kind == 3 ? i / n3 % n2 : i % n3;
+            real slope = slopes[(kind - 2) * longest + k], was = re;
+            re = -slope * im;
+            im = slope * was;
+        }
+        loaded[i] = re;
+        loaded[band + i] = im;
+    }
+    FOURIERREG_WAIT
+    transform(loaded, 1, n1, n2 * n3, c1, s1, 1, size1, 1, first);
+    transform(first, 1, n2, n3 * size1, c2, s2, 1, size2, size1, second);
+    FOURIERREG_EACH(i, (size3 / 2 + 1) * planes) {
+        long long q = i / planes, p = i % planes, mirror = (size3 - q) % size3;
+        real c = 0, s = 0;
+        for (long long k = 0; k < n3; k++) c += c3[q * n3 + k] * second[k * planes + p];
+        if (mirror != q)
+            for (long long k = 1; k < n3; k++)
+                s += s3[(q - 1) * (n3 - 1) + k - 1] * second[(n3 + k) * planes + p];
+        values[q * planes + p] = c - s;
+        values[mirror * planes + p] = c + s;
+    }
+    FOURIERREG_DONE
+}
+
+FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, const real *c2,
+                            const real *s2, const real *c3, const real *s3, long long batch,
+                            long long n1, long long n2, long long n3, long long size1,
+                            long long size2, long long size3, real *out, real *scratch)
+{
+    FOURIERREG_JOB(batch)
+    long long band = n1 * n2 * n3, planes = size1 * size2;
+    long long evens = size3 / 2 + 1, odds = (size3 - 1) / 2;
+    const real *values = grid + job * size3 * planes;
+    real *third = scratch + job * 2 * (band + n2 * n3 * size1 + n3 * planes);
+    real *second = third + 2 * band, *first = second + 2 * n2 * n3 * size1;
+    FOURIERREG_EACH(i, n3 * planes) {
+        long long k = i / planes, p = i % planes;
+        real c = 0, s = 0;
+        for (long long r = 0; r < evens; r++) {
+            const real *here = values + r * planes + p, *there = values + (size3 - r) * planes + p;
+            int paired = r > 0 && r <= odds;
+            c += c3[k * evens + r] * (paired ? *here + *there : *here);
+            if (paired && k > 0) s += s3[(k - 1) * odds + r - 1] * (*here - *there);
+        }
+        first[i] = c;
+        first[n3 * planes + i] = -s;
+    }
+    FOURIERREG_WAIT
+    transform(first, n3, size2, size1, c2, s2, -1, n2, n3 * size1, second);
+    transform(second, n2 * n3, size1, 1, c1, s1, -1, n1, n2 * n3, third);
+    FOURIERREG_EACH(i, band) {
+        out[2 * (job * band + i)] = third[i];
+        out[2 * (job * band + i) + 1] = third[band + i];
+    }
+    FOURIERREG_DONE
+}
+
+FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, long long batch,
+                           long long shared, long long d, long long count, real *out)
+{
+    FOURIERREG_VOXEL(batch, count)
+    const real *matrix = matrices + d * d * (pair % shared) * count + voxel;
+    const real *vector = vectors + d * pair * count + voxel;
+    for (long long i = 0; i < d; i++) {
+        real sum = 0;
+        for (long long j = 0; j < d; j++) sum += matrix[(i * d + j) * count] * vector[j * count];
+        out[(d * pair + i) * count + voxel] = sum;
+    }
+    FOURIERREG_END
+}

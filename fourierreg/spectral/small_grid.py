@@ -1,0 +1,179 @@
+"""Band ↔ small grids, by compiled transforms (`fourierreg.spectral.kernels`).
+
+On a grid of some twenty points an axis a matrix product per axis is mostly overhead: of launches
+on a GPU, of memory for what is between on a CPU. Here one call transforms any number of fields,
+with the derivatives and momenta made on the way in. Values on such a grid are only ever combined
+point by point. They come flat, the last axis of the grid slowest, in the order in which the
+transforms make them.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from fourierreg.launch import launch, voxel_blocks
+from fourierreg.spectral.operators import slopes
+
+VALUE, MOMENTUM, FIRST_DERIVATIVE = 0, 1, 2  # what a component is multiplied by
+
+
+def to_grid(coefficients, band, xp, shape=None):
+    """Values on a small grid, flattened: ``(…, *band)`` to ``(…, points)``.
+
+    Complex64 coefficients give float32 values, complex128 float64. The grid is that of products
+    (`Band.product_shape`) where no `shape` is given.
+    """
+    batch = coefficients.shape[: -band.ndim]
+    components = coefficients.reshape(-1, 1, *band.coefficient_shape)
+    values = fields_to_grid(components, ((0, VALUE),), band, xp, shape=shape)
+    return values.reshape(*batch, -1)
+
+
+def fields_to_grid(components, fields, band, xp, lower=None, shape=None):
+    """Values of fields made of components: ``(batch, components, *band)`` to ``(batch, fields,
+    points)``.
+
+    Parameters
+    ----------
+    components : complex array
+    fields : tuple of (int, int)
+        A component and what it is multiplied by: `VALUE` nothing, `MOMENTUM` `lower`,
+        `FIRST_DERIVATIVE` + j D_j.
+    band : Band
+    xp : namespace of `components`
+    lower : real array, (*band) or (pairs, 1, *band), optional
+        Diagonal of L; `batch` is a multiple of the pairs.
+    shape : tuple of int, optional
+        The grid; that of products where none is given.
+    """
+    kind = _real_of(components)
+    band_shape, grid = _volume(band.coefficient_shape), _volume(shape or band.product_shape)
+    table = _fields(fields, 3 - band.ndim, xp)
+    lower = _ones(band, xp) if lower is None else lower.astype(np.float64, copy=False)
+    lower = xp.ascontiguousarray(lower.reshape(-1, *band_shape))
+    along = slopes(band, kind, xp)
+    x = as_real(components, xp).reshape(*components.shape[:2], *band_shape, 2)
+    out = xp.empty((x.shape[0], len(fields), math.prod(grid)), dtype=kind)
+    sizes = (*x.shape[:2], len(fields), lower.shape[0], along.shape[1], *band_shape, *grid)
+    launch(
+        "fourierreg.spectral",
+        "to_grid",
+        [x, table, lower, along, *_synthesis_tables(band, grid, kind, xp)],
+        [],
+        [out.reshape(*out.shape[:2], *grid[::-1])],
+        sizes=sizes,
+        blocks=(x.shape[0] * len(fields),),
+        scratch=_scratch(band_shape, grid),
+    )
+    return out
+
+
+def from_grid(values, band, xp, shape=None):
+    """Truncated coefficients of values on a small grid: the adjoint of `to_grid`."""
+    batch, kind = values.shape[:-1], values.dtype.type
+    band_shape, grid = _volume(band.coefficient_shape), _volume(shape or band.product_shape)
+    flat = xp.ascontiguousarray(values).reshape(-1, *grid[::-1])
+    complex_kind = np.complex64 if kind == np.float32 else np.complex128
+    out = xp.empty((flat.shape[0], *band_shape), dtype=complex_kind)
+    launch(
+        "fourierreg.spectral",
+        "from_grid",
+        [flat, *_analysis_tables(band, grid, kind, xp)],
+        [],
+        [as_real(out, xp)],
+        sizes=(flat.shape[0], *band_shape, *grid),
+        blocks=(flat.shape[0],),
+        scratch=_scratch(band_shape, grid),
+    )
+    return out.reshape(*batch, *band.coefficient_shape)
+
+
+def flatten(values, d, xp):
+    """Values on a grid of d axes, in the order of `to_grid`: ``(…, N_1, …, N_d)`` to ``(…,
+    points)``."""
+    lead = values.ndim - d
+    swapped = xp.transpose(values, (*range(lead), *reversed(range(lead, values.ndim))))
+    return xp.ascontiguousarray(swapped).reshape(*values.shape[:lead], -1)
+
+
+def multiply(matrices, vectors, xp):
+    """A matrix times a vector at every point: ``(shared, d, d, points)`` and ``(batch, d,
+    points)``, whose item b meets the matrices of b modulo `shared`."""
+    vectors = xp.ascontiguousarray(vectors)
+    batch, d, points = vectors.shape
+    out = xp.empty(vectors.shape, dtype=vectors.dtype)
+    launch(
+        "fourierreg.spectral",
+        "multiply",
+        [xp.ascontiguousarray(matrices), vectors],
+        [],
+        [out],
+        sizes=(batch, matrices.shape[0], d, points),
+        blocks=voxel_blocks(points, batch),
+    )
+    return out
+
+
+def as_real(coefficients, xp):
+    """The same memory with real and imaginary parts along a last axis."""
+    contiguous = xp.ascontiguousarray(coefficients)
+    return contiguous.view(_real_of(coefficients)).reshape(*contiguous.shape, 2)
+
+
+def _real_of(coefficients):
+    return np.float32 if coefficients.dtype == np.complex64 else np.float64
+
+
+def _volume(shape, flat=1):
+    """A 2D shape with a first axis of length one."""
+    return (flat,) * (3 - len(shape)) + tuple(shape)
+
+
+def _scratch(band_shape, grid):
+    """Numbers between the axes of one field."""
+    n1, n2, n3 = band_shape
+    return 2 * (n1 * n2 * n3 + n2 * n3 * grid[0] + n3 * grid[1] * grid[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _fields(fields, skipped, xp):
+    """The table of `fields`, its axes counted in 3D."""
+    rows = [
+        (component, kind if kind < FIRST_DERIVATIVE else kind + skipped)
+        for component, kind in fields
+    ]
+    return xp.asarray(np.array(rows, dtype=np.int64))
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(band, xp):
+    return xp.ones(band.coefficient_shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _synthesis_tables(band, grid, kind, xp):
+    """Cosines and sines of the three axes, those of the last times how often a frequency counts."""
+    tables = _half_tables(band, grid)
+    weight = np.where(np.arange(band.cutoff[-1] + 1) == 0, 1.0, 2.0)
+    tables[4:] = tables[4] * weight, tables[5] * weight[1:]
+    return tuple(xp.asarray(table.astype(kind)) for table in tables)
+
+
+@functools.lru_cache(maxsize=64)
+def _analysis_tables(band, grid, kind, xp):
+    """Transposed, divided by the points of their axis."""
+    divisors = np.repeat(grid, 2)
+    tables = [t.T / n for t, n in zip(_half_tables(band, grid), divisors, strict=True)]
+    return tuple(xp.asarray(np.ascontiguousarray(table, dtype=kind)) for table in tables)
+
+
+def _half_tables(band, grid):
+    """cos (N // 2 + 1, K + 1) and sin ((N - 1) // 2, K) of 2π x k / N for every axis; without the
+    sines that are zero."""
+    tables = []
+    for cutoff, points in zip(_volume(band.cutoff, 0), grid, strict=True):
+        turns = np.outer(np.arange(points // 2 + 1), np.arange(cutoff + 1)) % points
+        angle = 2.0 * np.pi / points * turns
+        tables += [np.cos(angle), np.sin(angle)[1 : (points - 1) // 2 + 1, 1:]]
+    return tables

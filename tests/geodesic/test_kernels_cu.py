@@ -1,0 +1,59 @@
+"""The CUDA kernels of EPDiff, compiled by the host compiler, equal the numba kernels."""
+
+import numpy as np
+import pytest
+
+from fourierreg.geodesic import kernels
+from tests import host, laws
+
+BATCH, SHARED, POINTS = 4, 2, 1500  # more than one of numba's blocks
+SHAPES = {2: (1, 5, 4), 3: (3, 5, 4)}
+
+
+@pytest.fixture(scope="module", params=host.TYPES)
+def compiled(request, tmp_path_factory):
+    """(library, dtype) of kernels.cu for one precision."""
+    folder = tmp_path_factory.mktemp("kernels")
+    return host.compiled("fourierreg.geodesic", request.param, folder), host.TYPES[request.param]
+
+
+def random(shape, dtype, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_products(compiled, d):
+    library, dtype = compiled
+    point = random((BATCH, 2 * d * (d + 1), POINTS), dtype)
+    expected, actual = np.empty((2, BATCH, d * (d + 2), POINTS), dtype)
+    kernels.products(point, expected)
+    host.call(library, "products", [point], (BATCH, d, POINTS), [actual])
+    laws.close(actual, expected)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("name", ["products_tangent", "products_adjoint"])
+def test_linearised_products(compiled, d, name):
+    library, dtype = compiled
+    many, few = 2 * d * (d + 1), d * (d + 2)
+    given, formed = (many, few) if name == "products_tangent" else (few, many)
+    point, other = random((SHARED, many, POINTS), dtype), random((BATCH, given, POINTS), dtype, 1)
+    expected, actual = np.empty((2, BATCH, formed, POINTS), dtype)
+    getattr(kernels, name)(point, other, expected)
+    host.call(library, name, [point, other], (BATCH, SHARED, d, POINTS), [actual])
+    laws.close(actual, expected)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("name", ["rate", "rate_adjoint"])
+def test_in_band(compiled, d, name):
+    library, dtype = compiled
+    shape, longest = SHAPES[d], max(SHAPES[d])
+    formed = random((BATCH, d * (d + 2) if name == "rate" else 2 * d * (d + 1), *shape, 2), dtype)
+    state = random((BATCH, 2, d, *shape, 2), dtype, 1)
+    lower = 1.0 + random((SHARED, *shape), np.float64, 2) ** 2
+    inputs = [state, formed, lower, random((3, longest), dtype, 3)]
+    expected, actual = np.empty((2, *state.shape), dtype)
+    getattr(kernels, name)(*inputs, expected)
+    host.call(library, name, inputs, (BATCH, SHARED, longest, d, *shape), [actual])
+    laws.close(actual, expected)

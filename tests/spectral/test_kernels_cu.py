@@ -1,0 +1,77 @@
+"""The CUDA kernels of small grids, compiled by the host compiler, equal the numba kernels."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fourierreg.spectral import kernels
+from fourierreg.spectral.band import Band
+from fourierreg.spectral.operators import slopes
+from fourierreg.spectral.small_grid import _analysis_tables, _scratch, _synthesis_tables, _volume
+from tests import host, laws
+
+# Odd and even grids; a 2D band; an axis on its own few voxels.
+CASES = {
+    "3d": (Band((12, 10, 11), (7, 5, 6), (1.0, 1.6, 0.7)), (10, 7, 7)),
+    "3d-voxels": (Band((12, 10, 11), (7, 5, 6), (1.0, 1.6, 0.7)), (7, 6, 5)),
+    "2d": (Band((17, 20), (5, 8), (1.6, 0.7)), (8, 10)),
+}
+FIELDS = np.array([[1, 0], [0, 1], [0, 3], [1, 4], [0, 4]])
+BATCH, PAIRS = 4, 2
+
+
+@pytest.fixture(scope="module", params=host.TYPES)
+def compiled(request, tmp_path_factory):
+    """(library, dtype) of kernels.cu for one precision."""
+    folder = tmp_path_factory.mktemp("kernels")
+    return host.compiled("fourierreg.spectral", request.param, folder), host.TYPES[request.param]
+
+
+def random(shape, dtype, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize(("band", "grid"), CASES.values(), ids=CASES)
+def test_to_grid(compiled, band, grid):
+    library, dtype = compiled
+    shape, grid = _volume(band.coefficient_shape), _volume(grid)
+    x = random((BATCH, 2, *shape, 2), dtype)
+    fields = np.concatenate([FIELDS, [[0, 2]]]) if shape[0] > 1 else FIELDS
+    lower = 1.0 + random((PAIRS, *shape), np.float64, 1) ** 2
+    along = slopes(band, dtype, np)
+    inputs = [x, fields, lower, along, *_synthesis_tables(band, grid, dtype, np)]
+    expected, actual = np.empty((2, BATCH, len(fields), *grid[::-1]), dtype)
+    kernels.to_grid(*inputs, expected)
+    sizes = (BATCH, 2, len(fields), PAIRS, along.shape[1], *shape, *grid)
+    scratch = BATCH * len(fields) * _scratch(shape, grid)
+    host.call(library, "to_grid", inputs, sizes, [actual], scratch=scratch)
+    laws.close(actual, expected)
+
+
+@pytest.mark.parametrize(("band", "grid"), CASES.values(), ids=CASES)
+def test_from_grid(compiled, band, grid):
+    library, dtype = compiled
+    shape, grid = _volume(band.coefficient_shape), _volume(grid)
+    inputs = [random((BATCH, *grid[::-1]), dtype), *_analysis_tables(band, grid, dtype, np)]
+    expected, actual = np.empty((2, BATCH, *shape, 2), dtype)
+    kernels.from_grid(*inputs, expected)
+    scratch = BATCH * _scratch(shape, grid)
+    host.call(library, "from_grid", inputs, (BATCH, *shape, *grid), [actual], scratch=scratch)
+    laws.close(actual, expected)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_multiply(compiled, d):
+    library, dtype = compiled
+    matrices, vectors = random((PAIRS, d, d, 50), dtype), random((BATCH, d, 50), dtype, 1)
+    expected, actual = np.empty((2, BATCH, d, 50), dtype)
+    kernels.multiply(matrices, vectors, expected)
+    host.call(library, "multiply", [matrices, vectors], (BATCH, PAIRS, d, 50), [actual])
+    laws.close(actual, expected)
+    by_hand = np.einsum("bijp,bjp->bip", matrices[np.arange(BATCH) % PAIRS], vectors)
+    laws.close(expected, by_hand)
+
+
+def test_scratch_is_what_lies_between_the_axes():
+    assert _scratch((3, 5, 4), (4, 7, 10)) == 2 * (math.prod((3, 5, 4)) + 5 * 4 * 4 + 4 * 7 * 4)
