@@ -1,8 +1,9 @@
 """EPDiff, the right-hand side of geodesic shooting, with its tangent and its adjoint.
 
-Each is three compiled passes, whatever the number of fields: values on the product grid, products
-at its points, and what becomes of their coefficients. `fourierreg.geodesic.lie` says the same in
-formulas, term by term.
+Each is four compiled passes, whatever the number of fields: to the product grid, products at its
+points, back, and what becomes of their coefficients. `fourierreg.geodesic.lie` says the same in
+formulas, term by term. Where a `step` is given they give what a step of Euler's ends at: the state
+(direction, covector) and the step times its rate.
 """
 
 import functools
@@ -29,21 +30,21 @@ def on_grid(state, metric):
     return _to_grid(state, _point_fields(metric.band.ndim), metric)
 
 
-def rate(state, point, metric):
+def rate(state, point, metric, step=None):
     """dv/dt = -ad†_v v (Eq. 2, erratum E6) and du/dt = -v - (Du) v (Eq. 1)."""
     d = metric.band.ndim
     formed = _at_points("products", point, (), d * (d + 2), d)
-    return _in_band("rate", state, formed, metric)
+    return _in_band("rate", state, formed, metric, step)
 
 
-def rate_tangent(point, direction, metric):
+def rate_tangent(point, direction, metric, step=None):
     """Derivative of `rate` at `point` along `direction` (which may carry batch axes)."""
     d = metric.band.ndim
     formed = _at_points("products_tangent", point, (on_grid(direction, metric),), d * (d + 2), d)
-    return _in_band("rate", direction, formed, metric)
+    return _in_band("rate", direction, formed, metric, step)
 
 
-def rate_adjoint(point, covector, metric):
+def rate_adjoint(point, covector, metric, step=None):
     """Transpose of `rate_tangent` applied to a covector (y, μ) (which may carry batch axes).
 
     y: -ad_v y + ad†_y v - K(μ + (Du)ᵀ μ);  μ: ∇·(μ ⊗ v). The first two terms are the adjoint
@@ -52,7 +53,7 @@ def rate_adjoint(point, covector, metric):
     d = metric.band.ndim
     fields = _to_grid(covector, _covector_fields(d), metric)
     formed = _at_points("products_adjoint", point, (fields,), 2 * d * (d + 1), d)
-    return _in_band("rate_adjoint", covector, formed, metric)
+    return _in_band("rate_adjoint", covector, formed, metric, step)
 
 
 @functools.cache
@@ -92,8 +93,8 @@ def _at_points(kernel, point, others, fields, d):
     return out.reshape(*batch, fields, count)
 
 
-def _in_band(kernel, state, formed, metric):
-    """A rate, from the state (or covector) and the products at the points."""
+def _in_band(kernel, state, formed, metric, step):
+    """A rate, from the state (or covector) and the products at the points; or a step."""
     xp, band = array_module(state), metric.band
     d, shape = band.ndim, (1,) * (3 - band.ndim) + band.coefficient_shape
     coefficients = from_grid(formed, band, xp)
@@ -106,7 +107,7 @@ def _in_band(kernel, state, formed, metric):
         "fourierreg.geodesic",
         kernel,
         [state, as_real(coefficients, xp).reshape(state.shape[0], -1, *shape, 2), lower, along],
-        [],
+        [0.0, 1.0] if step is None else [1.0, step],
         [as_real(out, xp).reshape(state.shape)],
         sizes=(state.shape[0], lower.shape[0], along.shape[1], d, *shape),
         blocks=voxel_blocks(d * math.prod(shape), state.shape[0]),

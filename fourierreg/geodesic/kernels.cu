@@ -89,8 +89,9 @@ FOURIERREG_INLINE void divergence(const real *tensor, const real *slopes, long l
 }
 
 FOURIERREG_KERNEL rate(const real *states, const real *formed, const double *lower,
-                       const real *slopes, long long batch, long long metrics, long long longest,
-                       long long d, long long n1, long long n2, long long n3, real *out)
+                       const real *slopes, real keep, real step, long long batch,
+                       long long metrics, long long longest, long long d, long long n1,
+                       long long n2, long long n3, real *out)
 {
     FOURIERREG_VOXEL(batch, d * n1 * n2 * n3)
     long long band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
@@ -98,34 +99,36 @@ FOURIERREG_KERNEL rate(const real *states, const real *formed, const double *low
     const real *advected = carried + 2 * d * band, *flux = advected + 2 * d * band;
     const real *state = states + 4 * d * pair * band;
     real *v = out + 4 * d * pair * band, *u = v + 2 * d * band, div[2];
-    double l = lower[pair % metrics * band + at];
+    double share = step / lower[pair % metrics * band + at];
     divergence(flux, slopes, longest, d, n1, n2, n3, i, at, div, div + 1);
     for (int part = 0; part < 2; part++) {
         long long here = 2 * voxel + part;
-        v[here] = (real)(-(carried[here] + div[part]) / l);
-        u[here] = -state[here] - advected[here];
+        v[here] = (real)(keep * state[here] - share * (carried[here] + div[part]));
+        u[here] = keep * state[2 * d * band + here] - step * (state[here] + advected[here]);
     }
     FOURIERREG_END
 }
 
 FOURIERREG_KERNEL rate_adjoint(const real *covectors, const real *formed, const double *lower,
-                               const real *slopes, long long batch, long long metrics,
-                               long long longest, long long d, long long n1, long long n2,
-                               long long n3, real *out)
+                               const real *slopes, real keep, real step, long long batch,
+                               long long metrics, long long longest, long long d, long long n1,
+                               long long n2, long long n3, real *out)
 {
     FOURIERREG_VOXEL(batch, d * n1 * n2 * n3)
     long long band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
     const real *bracket = formed + 4 * d * (d + 1) * pair * band;
     const real *carried = bracket + 2 * d * band, *flux = carried + 2 * d * band;
-    const real *flux_mu = flux + 2 * d * d * band, *mu = covectors + (4 * pair + 2) * d * band;
+    const real *flux_mu = flux + 2 * d * d * band;
+    const real *y = covectors + 4 * d * pair * band, *mu = y + 2 * d * band;
     real *y_out = out + 4 * d * pair * band, *mu_out = y_out + 2 * d * band, div[2], div_mu[2];
-    double l = lower[pair % metrics * band + at];
+    double share = step / lower[pair % metrics * band + at];
     divergence(flux, slopes, longest, d, n1, n2, n3, i, at, div, div + 1);
     divergence(flux_mu, slopes, longest, d, n1, n2, n3, i, at, div_mu, div_mu + 1);
     for (int part = 0; part < 2; part++) {
         long long here = 2 * voxel + part;
-        y_out[here] = (real)((carried[here] - mu[here] + div[part]) / l) - bracket[here];
-        mu_out[here] = div_mu[part];
+        double raised = share * (carried[here] - mu[here] + div[part]);
+        y_out[here] = (real)(keep * y[here] + (raised - step * bracket[here]));
+        mu_out[here] = keep * mu[here] + step * div_mu[part];
     }
     FOURIERREG_END
 }

@@ -110,8 +110,8 @@ def products_adjoint(point, covector, out):
 
 
 @_parallel
-def rate(state, formed, lower, slopes, out):
-    """-K(carried + ∇·flux) and -v - advected.
+def rate(state, formed, lower, slopes, keep, step, out):
+    """-K(carried + ∇·flux) and -v - advected, times `step`, and the state times `keep`.
 
     state and out (batch, 2, d, n_1, n_2, n_3, 2), formed (batch, d (d + 2), …) is what `products`
     gives; lower (metrics, n_1, n_2, n_3), slopes (3, longest axis).
@@ -129,17 +129,20 @@ def rate(state, formed, lower, slopes, out):
                         slope = slopes[axis, a if axis == 0 else b if axis == 1 else c]
                         re -= slope * formed[item, 2 * d + i * d + j, a, b, c, 1]
                         im += slope * formed[item, 2 * d + i * d + j, a, b, c, 0]
-                    out[item, 0, i, a, b, c, 0] = -re / symbol[a, b, c]
-                    out[item, 0, i, a, b, c, 1] = -im / symbol[a, b, c]
-                    for part in range(2):
-                        out[item, 1, i, a, b, c, part] = (
-                            -state[item, 0, i, a, b, c, part] - formed[item, d + i, a, b, c, part]
-                        )
+                    share = step / symbol[a, b, c]
+                    v, v_ = state[item, 0, i, a, b, c, 0], state[item, 0, i, a, b, c, 1]
+                    u, u_ = state[item, 1, i, a, b, c, 0], state[item, 1, i, a, b, c, 1]
+                    out[item, 0, i, a, b, c, 0] = keep * v - share * re
+                    out[item, 0, i, a, b, c, 1] = keep * v_ - share * im
+                    re, im = formed[item, d + i, a, b, c, 0], formed[item, d + i, a, b, c, 1]
+                    out[item, 1, i, a, b, c, 0] = keep * u - step * (v + re)
+                    out[item, 1, i, a, b, c, 1] = keep * u_ - step * (v_ + im)
 
 
 @_parallel
-def rate_adjoint(covector, formed, lower, slopes, out):
-    """K(carried + ∇·flux - μ) - bracket and ∇·(second flux).
+def rate_adjoint(covector, formed, lower, slopes, keep, step, out):
+    """K(carried + ∇·flux - μ) - bracket and ∇·(second flux), times `step`, and the covector times
+    `keep`.
 
     covector and out (batch, 2, d, n_1, n_2, n_3, 2), formed (batch, 2 d (d + 1), …) is what
     `products_adjoint` gives.
@@ -152,8 +155,9 @@ def rate_adjoint(covector, formed, lower, slopes, out):
         for a in range(n1):
             for b in range(n2):
                 for c in range(n3):
-                    re = formed[item, d + i, a, b, c, 0] - covector[item, 1, i, a, b, c, 0]
-                    im = formed[item, d + i, a, b, c, 1] - covector[item, 1, i, a, b, c, 1]
+                    mu, mu_ = covector[item, 1, i, a, b, c, 0], covector[item, 1, i, a, b, c, 1]
+                    re = formed[item, d + i, a, b, c, 0] - mu
+                    im = formed[item, d + i, a, b, c, 1] - mu_
                     re_ = im_ = zero
                     for j in range(d):
                         axis = 3 - d + j
@@ -163,6 +167,10 @@ def rate_adjoint(covector, formed, lower, slopes, out):
                         im += slope * formed[item, flux, a, b, c, 0]
                         re_ -= slope * formed[item, flux + d * d, a, b, c, 1]
                         im_ += slope * formed[item, flux + d * d, a, b, c, 0]
-                    out[item, 0, i, a, b, c, 0] = re / symbol[a, b, c] - formed[item, i, a, b, c, 0]
-                    out[item, 0, i, a, b, c, 1] = im / symbol[a, b, c] - formed[item, i, a, b, c, 1]
-                    out[item, 1, i, a, b, c, 0], out[item, 1, i, a, b, c, 1] = re_, im_
+                    y, y_ = covector[item, 0, i, a, b, c, 0], covector[item, 0, i, a, b, c, 1]
+                    bracket, bracket_ = formed[item, i, a, b, c, 0], formed[item, i, a, b, c, 1]
+                    share = step / symbol[a, b, c]
+                    out[item, 0, i, a, b, c, 0] = keep * y + (share * re - step * bracket)
+                    out[item, 0, i, a, b, c, 1] = keep * y_ + (share * im - step * bracket_)
+                    out[item, 1, i, a, b, c, 0] = keep * mu + step * re_
+                    out[item, 1, i, a, b, c, 1] = keep * mu_ + step * im_

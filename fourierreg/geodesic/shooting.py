@@ -101,8 +101,8 @@ def shoot(
     xp, dt = array_module(velocity), 1.0 / num_steps
     states, points = [join(velocity, xp.zeros_like(velocity), metric, xp)], []
     for _ in range(num_steps):
-        stages, rates = _stages(states[-1], metric, dt, integrator, DYNAMICS[dynamics])
-        states.append(_advance(states[-1], rates, dt))
+        stages, state = _step(states[-1], metric, dt, integrator, DYNAMICS[dynamics])
+        states.append(state)
         points.append(stages if linearise else None)
     kept = tuple(points) if linearise else None
     return Geodesic(metric, tuple(states), integrator, dynamics, kept)
@@ -114,6 +114,9 @@ def tangent(geodesic, direction):
     xp, dt = array_module(direction), 1.0 / geodesic.num_steps
     delta = join(direction, xp.zeros_like(direction), metric, xp)
     for step in range(geodesic.num_steps):
+        if geodesic.integrator == "euler":
+            delta = dynamics.rate_tangent(*_points(geodesic, step), delta, metric, step=dt)
+            continue
         rates = []
         for point, weight in zip(_points(geodesic, step), (0.0, 0.5, 0.5, 1.0), strict=False):
             moved = delta + weight * dt * rates[-1] if rates else delta
@@ -141,9 +144,11 @@ def pull_back(geodesic, covector):
     back = join(xp.zeros_like(covector), covector, metric, xp)
     for step in reversed(range(geodesic.num_steps)):
         stages = _points(geodesic, step)
-        own, onward = ((1.0,), (0.0,)) if len(stages) == 1 else _RK4_TRANSPOSED
+        if geodesic.integrator == "euler":
+            back = dynamics.rate_adjoint(*stages, back, metric, step=dt)
+            continue
         total, pulled = back, None
-        for point, weight, carry in zip(reversed(stages), own, onward, strict=True):
+        for point, weight, carry in zip(reversed(stages), *_RK4_TRANSPOSED, strict=True):
             seed = weight * dt * back
             if pulled is not None:
                 seed = seed + carry * dt * pulled
@@ -161,25 +166,26 @@ def _points(geodesic, step):
     """Stages of a step on the product grid."""
     if geodesic.points is not None:
         return geodesic.points[step]
-    dt, dynamics = 1.0 / geodesic.num_steps, DYNAMICS[geodesic.dynamics]
-    return _stages(geodesic.states[step], geodesic.metric, dt, geodesic.integrator, dynamics)[0]
+    state, dynamics = geodesic.states[step], DYNAMICS[geodesic.dynamics]
+    if geodesic.integrator == "euler":
+        return [dynamics.on_grid(state, geodesic.metric)]
+    return _step(state, geodesic.metric, 1.0 / geodesic.num_steps, "rk4", dynamics)[0]
 
 
-def _stages(state, metric, dt, integrator, dynamics):
-    """Points at which one step takes the rate, and the rates there."""
+def _step(state, metric, dt, integrator, dynamics):
+    """One step: the points at which it takes the rate, and where it ends."""
     points = [dynamics.on_grid(state, metric)]
+    if integrator == "euler":
+        return points, dynamics.rate(state, points[0], metric, step=dt)
     rates = [dynamics.rate(state, points[0], metric)]
-    if integrator == "rk4":
-        for weight in (0.5, 0.5, 1.0):
-            moved = state + weight * dt * rates[-1]
-            points.append(dynamics.on_grid(moved, metric))
-            rates.append(dynamics.rate(moved, points[-1], metric))
-    return points, rates
+    for weight in (0.5, 0.5, 1.0):
+        moved = state + weight * dt * rates[-1]
+        points.append(dynamics.on_grid(moved, metric))
+        rates.append(dynamics.rate(moved, points[-1], metric))
+    return points, _advance(state, rates, dt)
 
 
 def _advance(state, rates, dt):
-    """One step from its stage rates: Euler has one, classical Runge-Kutta four."""
-    if len(rates) == 1:
-        return state + dt * rates[0]
+    """A classical Runge-Kutta step from its four rates."""
     k1, k2, k3, k4 = rates
     return state + dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)

@@ -27,25 +27,25 @@ def on_grid(state, metric):
     return Point(*stack_to_grid([v, jacobian(u, band, xp)], band, xp))
 
 
-def rate(state, point, metric):
+def rate(state, point, metric, step=None):
     """dv/dt = 0 and du/dt = -v - (Du) v (Eq. 1)."""
     xp = array_module(state)
     v, _ = parts(state, metric)
     (advected,) = stack_from_grid([apply_matrix(point.du, point.v, xp)], metric.band, xp)
-    return join(xp.zeros_like(v), -v - advected, metric, xp)
+    return _moved(state, join(xp.zeros_like(v), -v - advected, metric, xp), step)
 
 
-def rate_tangent(point, direction, metric):
+def rate_tangent(point, direction, metric, step=None):
     """Derivative of `rate` at `point` along `direction` (which may carry batch axes)."""
     xp = array_module(direction)
     w, _ = parts(direction, metric)
     delta = on_grid(direction, metric)
     change = apply_matrix(delta.du, point.v, xp) + apply_matrix(point.du, delta.v, xp)
     (advected,) = stack_from_grid([change], metric.band, xp)
-    return join(xp.zeros_like(w), -w - advected, metric, xp)
+    return _moved(direction, join(xp.zeros_like(w), -w - advected, metric, xp), step)
 
 
-def rate_adjoint(point, covector, metric):
+def rate_adjoint(point, covector, metric, step=None):
     """Transpose of `rate_tangent` applied to a covector (y, μ) (which may carry batch axes).
 
     y: -K(μ + (Du)ᵀ μ);  μ: ∇·(μ ⊗ v). The velocity stays, so y itself comes back unchanged.
@@ -56,4 +56,9 @@ def rate_adjoint(point, covector, metric):
     carried, flux = stack_from_grid(
         [apply_transpose(point.du, mu_, xp), outer(mu_, point.v)], band, xp
     )
-    return join(-metric.raise_(mu + carried), divergence(flux, band, xp), metric, xp)
+    pulled = join(-metric.raise_(mu + carried), divergence(flux, band, xp), metric, xp)
+    return _moved(covector, pulled, step)
+
+
+def _moved(state, rate, step):
+    return rate if step is None else state + step * rate

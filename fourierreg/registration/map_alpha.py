@@ -111,6 +111,10 @@ def map_alpha(
     and the smaller σ, which asks for a smaller α still. The noise of every iteration stands in
     `history`; `sigma` and `decimation` of the result are those of the final registration on the
     images' own grid.
+
+    Velocities are fitted by SciPy's L-BFGS, which works on the host. Where arrays live on a GPU
+    they are fitted there, as those of a batch of one (`map_alpha_batch`), and α differs from the
+    host's by what unfinished fits leave.
     """
     began = time.perf_counter()
     checks.choice("posterior", posterior, POSTERIORS)

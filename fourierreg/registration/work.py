@@ -6,7 +6,7 @@ from functools import cached_property
 
 from threadpoolctl import threadpool_limits
 
-from fourierreg.backend import array_module
+from fourierreg.backend import array_module, backend_of
 from fourierreg.registration.energy import Problem
 from fourierreg.registration.hessian import PosteriorHessian
 from fourierreg.registration.marginal import DENSE_LIMIT, alpha_slope, velocity_drift
@@ -36,7 +36,13 @@ class Fit(Request):
         return kind and (*kind, self.tolerance, self.max_iterations)
 
     def alone(self):
-        """By SciPy."""
+        """By SciPy on the host; where arrays live elsewhere, as a batch of one, whose optimiser
+        keeps its vectors there."""
+        if backend_of(self.velocity) != "numpy" and self.kind is not None:
+            (result,) = self.together([self])
+            if isinstance(result, Exception):
+                raise result
+            return result
 
         def on_iteration(evaluation):
             norm = gradient_norm(evaluation.gradient, self.metric.band)

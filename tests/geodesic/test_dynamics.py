@@ -56,6 +56,15 @@ def test_displacement_is_carried(metric, xp, dynamics):
         laws.close(advected[(i, *zero)].real, -xp.mean(u_[i] * spread_))
 
 
+def test_a_step_is_the_state_and_a_share_of_the_rate(metric, xp, dynamics):
+    x, y = state(metric, 0, xp), state(metric, 1, xp)
+    point = dynamics.on_grid(x, metric)
+    step = dynamics.rate(x, point, metric, step=0.2)
+    laws.close(step, x + 0.2 * dynamics.rate(x, point, metric))
+    for linearised in (dynamics.rate_tangent, dynamics.rate_adjoint):
+        laws.close(linearised(point, y, metric, step=0.2), y + 0.2 * linearised(point, y, metric))
+
+
 def test_tangent_is_the_derivative_of_the_rate(metric, xp, dynamics):
     x, direction = state(metric, 0, xp), state(metric, 1, xp)
     point = dynamics.on_grid(x, metric)

@@ -54,6 +54,8 @@ def test_in_band(compiled, d, name):
     lower = 1.0 + random((SHARED, *shape), np.float64, 2) ** 2
     inputs = [state, formed, lower, random((3, longest), dtype, 3)]
     expected, actual = np.empty((2, *state.shape), dtype)
-    getattr(kernels, name)(*inputs, expected)
-    host.call(library, name, inputs, (BATCH, SHARED, longest, d, *shape), [actual])
+    keep, step = dtype(1.0), dtype(0.2)
+    getattr(kernels, name)(*inputs, keep, step, expected)
+    sizes = (BATCH, SHARED, longest, d, *shape)
+    host.call(library, name, inputs, sizes, [actual], (keep, step))
     laws.close(actual, expected)

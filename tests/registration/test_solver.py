@@ -9,6 +9,7 @@ from fourierreg.backend import asarray
 from fourierreg.data.bullseye import bullseye
 from fourierreg.registration import work
 from fourierreg.registration.energy import Problem
+from fourierreg.registration.lbfgs import Pairs
 from fourierreg.registration.solver import Noise, Solver
 from fourierreg.spectral.metric import Metric
 from tests.fields import velocity
@@ -79,13 +80,15 @@ def test_settled_noise_is_the_one_the_fit_used(pair):
 def test_memory_is_kept_on_a_grid_and_dropped_between_grids(pair, monkeypatch):
     problem, metric = pair
     solver = Solver(problem, metric, Noise(SIGMA, 1.0, False))
-    real, given = work.minimise, []
+    real, given = work.Fit.alone, []
 
-    def spy(*arguments, **keywords):
-        given.append(len(keywords["memory"]))
-        return real(*arguments, **keywords)
+    def spy(request):
+        memory = request.memory
+        steps = memory.steps if isinstance(memory, Pairs) else memory or ()
+        given.append(len(steps))
+        return real(request)
 
-    monkeypatch.setattr(work, "minimise", spy)
+    monkeypatch.setattr(work.Fit, "alone", spy)
     for level in (0, 0, solver.finest, solver.finest):
         solver.fit(level, tolerance=0.1, max_iterations=8)
     assert given[0] == given[2] == 0
