@@ -2,6 +2,8 @@
 
     python benchmarks/gpu.py                     # CuPy against NumPy
     python benchmarks/gpu.py --backend numpy     # what a batch costs or saves without a GPU
+    python benchmarks/gpu.py --memory            # arrays of a batch, in MB a pair (NumPy)
+    python benchmarks/gpu.py --launches --size 64    # calls of the array library (no GPU needed)
 
 Pairs are a template brain and the same deformed at known α (noise 0.05). For every number of pairs:
 
@@ -17,12 +19,13 @@ import argparse
 import math
 import resource
 import time
+import tracemalloc
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fourierreg
-from fourierreg import backend
+from fourierreg import backend, guard
 from fourierreg.data.simulate import simulate_pair
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.registration.energy import Problem
@@ -140,6 +143,47 @@ def estimates(sources, targets, size, together):
     return np.array([r.alpha for r in found]), seconds
 
 
+def memory(size, pairs):
+    """Prints how much memory the arrays of a batch take at most; few iterations take as much."""
+    group = make_pairs(size, 1)
+    for count in (1, pairs):
+        chosen = [images * count for images in group]
+        tracemalloc.start()
+        fourierreg.map_alpha_batch(
+            *chosen, batch_size=count, spacing=FIELD_OF_VIEW / size, max_iterations=3
+        )
+        peak = tracemalloc.get_traced_memory()[1] / count
+        tracemalloc.stop()
+        print(
+            f"a batch of {count} at {size}³: {peak / 2**20:.0f} MB a pair, "
+            f"{peak / size**3:.0f} bytes a voxel",
+            flush=True,
+        )
+
+
+def launches(size, pairs):
+    """Prints what a device would be asked to launch, as the guard counts it."""
+    images, spacing = make_pairs(size, pairs), FIELD_OF_VIEW / size
+    with fourierreg.use_backend("guard"):
+        metric = Metric.create((size,) * 3, spacing=spacing, alpha=4.0)
+        source, target = (backend.asarray(group[0]) for group in images)
+        problem = Problem(source, target, metric.band.spacing, 400.0, num_steps=5)
+        v = 0.3 * fourierreg.sample_velocity(metric, np.random.default_rng(0))
+        problem.evaluate(v, metric)  # makes what is kept
+        with guard.counting() as counter:
+            problem.evaluate(v, metric)
+        print(f"energy and gradient: {counter.total()} launches", flush=True)
+        for count in (1, pairs):
+            with guard.counting() as counter:
+                chosen = [group[:count] for group in images]
+                fourierreg.map_alpha_batch(*chosen, batch_size=count, spacing=spacing)
+            print(
+                f"map_alpha_batch of {count} at {size}³: {counter.total() / count:.0f} launches a "
+                "pair",
+                flush=True,
+            )
+
+
 @threadpool_limits.wrap(1, user_api="blas")  # as inside map_alpha
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -147,7 +191,12 @@ def main():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--pairs", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--cpu-pairs", type=int, default=2, help="estimated on the CPU as well")
+    parser.add_argument("--memory", action="store_true", help="only count the bytes of a batch")
+    parser.add_argument("--launches", action="store_true", help="only count what is launched")
     options = parser.parse_args()
+    if options.memory or options.launches:
+        (memory if options.memory else launches)(options.size, 4)
+        return
     images = make_pairs(options.size, max(options.pairs))
     first = [group[: options.cpu_pairs] for group in images]
     estimates(*([group[0][:32, :32, :32]] for group in images), 32, False)  # compiles

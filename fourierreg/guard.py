@@ -2,11 +2,43 @@
 
 They refuse implicit conversion to NumPy (`__array__`) and refuse to meet plain NumPy arrays, as
 CuPy's do, so that a run on a machine without a GPU proves that no kernel leaves the device.
+`counting` tells how much such a device would be asked to do.
 """
 
+import collections
+import contextlib
 import types
 
 import numpy as np
+
+_counter: collections.Counter | None = None
+
+
+@contextlib.contextmanager
+def counting():
+    """Count, by name, what would be launches on a device: calls that fill arrays, and kernels.
+
+    Views are free. What a device's library makes of one call may be several launches.
+    """
+    global _counter
+    before, _counter = _counter, collections.Counter()
+    try:
+        yield _counter
+    finally:
+        _counter = before
+
+
+def count(name, result=None, inputs=()):
+    """Note a call, unless its result is a view of what it was given."""
+    if _counter is None:
+        return
+    made = result if isinstance(result, tuple | list) else (result,)
+    given = [x for x in inputs if isinstance(x, np.ndarray)]
+    if any(
+        isinstance(a, np.ndarray) and any(np.may_share_memory(a, x) for x in given) for a in made
+    ):
+        return
+    _counter[name] += 1
 
 
 class GuardArray:
@@ -31,12 +63,13 @@ class GuardArray:
         if name.startswith("__"):
             raise AttributeError(name)
         value = getattr(self._data, name)
-        return _guarded(value) if callable(value) else wrap(value)
+        return _guarded(value, self._data) if callable(value) else wrap(value)
 
     def __getitem__(self, key):
         return wrap(self._data[_strip(key)])
 
     def __setitem__(self, key, value):
+        count("__setitem__")
         self._data[_strip(key)] = _strip(value)
 
     def __len__(self):
@@ -90,11 +123,15 @@ def _strip(value):
     return value
 
 
-def _guarded(function):
-    """`function` of NumPy, for disguised arrays."""
+def _guarded(function, *owner):
+    """`function` of NumPy (or of an array, its owner), for disguised arrays."""
 
     def call(*args, **kwargs):
-        return wrap(function(*_strip(args), **_strip(kwargs)))
+        args = _strip(args)
+        result = function(*args, **_strip(kwargs))
+        if function is not np.empty:
+            count(function.__name__, result, (*owner, *args))
+        return wrap(result)
 
     return call
 
@@ -102,6 +139,7 @@ def _guarded(function):
 def _method(name):
     def call(self, *others):
         result = getattr(self._data, name)(*_strip(others))
+        count(name)
         return self if result is self._data else wrap(result)
 
     return call

@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 
 from fourierreg.backend import array_module, backend_of, device_kernel, on_device
-from fourierreg.guard import unwrap
+from fourierreg.guard import count, unwrap
 
 THREADS = 256  # of a block
 
@@ -53,6 +53,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0)
         return
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     if backend_of(outputs[0]) == "guard":
+        count(name)
         inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
     getattr(kernels, name)(*inputs, *numbers, *outputs)
 

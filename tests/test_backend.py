@@ -222,6 +222,26 @@ def test_guard_disguises_linear_algebra_too():
     np.testing.assert_array_equal(to_numpy(inverse), 0.5 * np.eye(3))
 
 
+def test_the_guard_counts_what_fills_arrays():
+    with use_backend("guard"):
+        x = active_module().zeros((4, 6))
+        with guard.counting() as counter:
+            x.reshape(-1)[::2], x.T, x.astype(x.dtype, copy=False), active_module().empty(3)
+        assert counter.total() == 0
+        with guard.counting() as counter:
+            x[0] = 2.0 * x[1] + active_module().sum(x, axis=0)
+            x.astype(np.float32)
+        assert dict(counter) == {
+            "__rmul__": 1,
+            "__add__": 1,
+            "sum": 1,
+            "__setitem__": 1,
+            "astype": 1,
+        }
+        x + x
+    assert counter.total() == 5
+
+
 # The cost of an import
 
 

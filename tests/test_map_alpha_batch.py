@@ -103,11 +103,12 @@ def test_one_pair_that_does_not_fit(pairs, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("free", "expected"), [(None, 4), (10**12, 4), (2 * 10**6 * 200 / 0.7 * 1.1, 2), (10, 1)]
+    ("free", "expected"),
+    [(None, 4), (10**12, 4), (2 * (10**6 * 110 + 3 * 16**3 * 3000) / 0.7 * 1.1, 2), (10, 1)],
 )
 def test_the_default_batch_is_what_fits(monkeypatch, free, expected):
     monkeypatch.setattr(module, "free_memory", lambda: free)
-    assert module._fitting([np.zeros((100, 100, 100), np.float32)] * 8) == expected
+    assert module._fitting([np.zeros((100, 100, 100), np.float32)] * 8, {}) == expected
 
 
 def test_a_bad_pair_fails_alone(pairs, together):

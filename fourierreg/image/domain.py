@@ -2,7 +2,8 @@
 
 The Fourier domain is periodic and ITK's is not: what comes close to a border would feel the
 opposite one. An image closer than a tenth of the field of view to a border is padded with zeros
-for the computation, and results are cropped afterwards.
+for the computation, and results are cropped afterwards. Grids come in a few sizes, so that pairs of
+like images have one grid and can be worked on together.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 from fourierreg.backend import array_module, to_numpy
 
 MARGIN = 0.1  # of the field of view, on every side
+STEPS = 16  # of padded sizes in a field of view
 OCCUPIED = 0.01  # a plane with fewer voxels above the threshold counts as empty
 THRESHOLD = 0.1  # of the 99.5th percentile
 
@@ -70,6 +72,8 @@ def padded_domain(source, target, pad=True):
         missing = max(0, wanted - low), max(0, wanted - high)
         # The box is periodic: what counts is the empty space between one end and the other.
         total = max(0, 2 * wanted - low - high) if max(missing) else 0
+        step = math.ceil(n / STEPS)
+        total += -(n + total) % step if total else 0
         before.append(min(total, missing[0]))
         after.append(total - before[-1])
     return Domain(shape, tuple(before), tuple(after))

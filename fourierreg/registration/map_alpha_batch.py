@@ -14,7 +14,8 @@ from fourierreg.registration.programs import run_together
 OWN = ("source", "target", "mask", "callback")
 ERRORS = ("raise", "return")
 LARGEST = {"numpy": 4, "guard": 4, "cupy": 64}  # pairs at a time, where nothing is said
-BYTES_PER_VOXEL = 200  # of a pair, on the images' own grid: counted, not yet measured on a GPU
+# At most in use for a pair, by NumPy's arrays, which a GPU has too (benchmarks/gpu.py --memory).
+BYTES_PER_VOXEL, BYTES_PER_FREEDOM = 110, 3000  # of the images' own grid; of the band
 MEMORY_SHARE = 0.7  # of the free memory that a batch may take
 
 
@@ -59,7 +60,11 @@ def map_alpha_batch(
     """
     count = _checked(sources, targets, masks, settings)
     checks.choice("errors", errors, ERRORS)
-    size = _fitting(targets) if batch_size is None else checks.count("batch_size", batch_size)
+    size = (
+        _fitting(targets, settings)
+        if batch_size is None
+        else checks.count("batch_size", batch_size)
+    )
     results = []
     while len(results) < count:
         chosen = range(len(results), min(len(results) + size, count))
@@ -106,13 +111,17 @@ def _checked(sources, targets, masks, settings):
     return len(sources)
 
 
-def _fitting(targets):
+def _fitting(targets, settings):
     """Pairs that the free memory holds, one at least."""
     largest, free = LARGEST[get_backend()], free_memory()
-    voxels = max((math.prod(target.shape) for target in targets), default=1)
-    if free is None:
+    if free is None or not len(targets):
         return largest
-    return max(1, min(largest, int(MEMORY_SHARE * free / (BYTES_PER_VOXEL * voxels))))
+    voxels, d = max((math.prod(target.shape), len(target.shape)) for target in targets)
+    modes = settings.get("modes", inspect.signature(map_alpha).parameters["modes"].default)
+    modes = (modes,) * d if isinstance(modes, int) else modes  # map_alpha refuses what is neither
+    freedom = d * math.prod(modes) if isinstance(modes, tuple | list) else 0
+    needed = BYTES_PER_VOXEL * voxels + BYTES_PER_FREEDOM * freedom
+    return max(1, min(largest, int(MEMORY_SHARE * free / needed)))
 
 
 def _raise_first(found, pairs):

@@ -5,15 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from fourierreg.backend import asarray, to_numpy
+from fourierreg import guard
+from fourierreg.backend import asarray, to_numpy, use_backend
 from fourierreg.geodesic.shooting import DYNAMICS, shoot
 from fourierreg.image.deformation import gradient, warp
 from fourierreg.image.similarity import LocalCorrelation, similarity_of
-from fourierreg.registration.energy import is_diffeomorphism
+from fourierreg.registration.energy import Problem, is_diffeomorphism
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.metric import Metric
 from tests import laws
-from tests.fields import velocity
+from tests.fields import smooth_image, velocity
 from tests.registration import problems
 
 # At this step (in units of a velocity of half a voxel) no voxel crosses a kink of the linear
@@ -157,3 +158,18 @@ def test_deformed_gradient_is_that_of_the_deformed_image(backend):
     assert np.linalg.norm(found - to_numpy(expected)) < 0.02 * np.linalg.norm(found)
     plain = to_numpy(problem.source_gradient(geodesic))
     assert np.linalg.norm(plain - to_numpy(expected)) > 0.1 * np.linalg.norm(found)
+
+
+def test_an_evaluation_is_a_few_launches():
+    """On a device each costs some microseconds of the host's time, however small the arrays."""
+    with use_backend("guard"):
+        metric = Metric.create((20, 24, 22), modes=8)
+        image = asarray(smooth_image((20, 24, 22), 0), np.float32)
+        problem = Problem(image, image[::-1].copy(), metric.band.spacing, 1.0, num_steps=5)
+        v = velocity(metric, 0)
+        problem.evaluate(v, metric)  # makes what is kept
+        with guard.counting() as counter:
+            assert problem.evaluate(v, metric).gradient is not None
+    # To the grid, products, back, into the band: four a step, there and back.
+    assert sum(counter[name] for name in ("to_grid", "products", "from_grid", "rate")) == 30
+    assert counter.total() <= 80
