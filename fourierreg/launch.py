@@ -14,6 +14,7 @@ from fourierreg.backend import array_module, backend_of, device_kernel, on_devic
 from fourierreg.guard import count, unwrap
 
 THREADS = 256  # of a block
+LARGE = 500_000  # numbers on small grids that are worth several threads
 
 
 @functools.cache
@@ -24,7 +25,7 @@ def device_source(package, real):
     return f"#define real {real}\n{header}\n{body}"
 
 
-def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0):
+def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0, parallel=True):
     """Run kernel `name` of a package.
 
     Parameters
@@ -40,6 +41,9 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0)
         The grid of blocks, for CUDA.
     scratch : int
         Numbers of type `real` that every block needs to itself, for CUDA; a last output.
+    parallel : bool
+        Whether numba may use several threads. Where there is less than a millisecond of work they
+        gain little, and cost much as soon as something else wants the other cores.
     """
     kind = outputs[0].dtype.type
     numbers = [kind(x) for x in numbers]
@@ -55,7 +59,18 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0)
     if backend_of(outputs[0]) == "guard":
         count(name)
         inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
-    getattr(kernels, name)(*inputs, *numbers, *outputs)
+    kernel = getattr(kernels, name)
+    if parallel:
+        kernel(*inputs, *numbers, *outputs)
+        return
+    import numba  # loaded with the kernels
+
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        kernel(*inputs, *numbers, *outputs)
+    finally:
+        numba.set_num_threads(threads)
 
 
 def voxel_blocks(count, pairs=1):

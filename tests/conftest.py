@@ -1,9 +1,14 @@
 """Backends and grids over which the tests are parametrised."""
 
+import os
+
 import pytest
 
 from fourierreg.backend import active_module, set_backend
 from fourierreg.spectral.metric import Metric
+
+# Threads of several test processes would otherwise wait for each other by spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 BACKENDS = ("numpy", "guard", pytest.param("cupy", marks=pytest.mark.gpu))
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from fourierreg.backend import array_module
-from fourierreg.launch import launch, voxel_blocks
+from fourierreg.launch import LARGE, launch, voxel_blocks
 from fourierreg.spectral.operators import slopes
 from fourierreg.spectral.small_grid import (
     FIRST_DERIVATIVE,
@@ -87,9 +87,16 @@ def _at_points(kernel, point, others, fields, d):
     arrays += [_batch(other, batch, 2, xp) for other in others]
     count, size = point.shape[-1], math.prod(batch)
     out = xp.empty((size, fields, count), dtype=point.dtype)
-    sizes = (size, *([arrays[0].shape[0]] if others else []), d, count)
-    blocks = voxel_blocks(count, size)
-    launch("fourierreg.geodesic", kernel, arrays, [], [out], sizes=sizes, blocks=blocks)
+    launch(
+        "fourierreg.geodesic",
+        kernel,
+        arrays,
+        [],
+        [out],
+        sizes=(size, *([arrays[0].shape[0]] if others else []), d, count),
+        blocks=voxel_blocks(count, size),
+        parallel=out.size >= LARGE,
+    )
     return out.reshape(*batch, fields, count)
 
 
@@ -111,6 +118,7 @@ def _in_band(kernel, state, formed, metric, step):
         [as_real(out, xp).reshape(state.shape)],
         sizes=(state.shape[0], lower.shape[0], along.shape[1], d, *shape),
         blocks=voxel_blocks(d * math.prod(shape), state.shape[0]),
+        parallel=out.size >= LARGE,
     )
     return out
 

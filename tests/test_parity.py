@@ -1,0 +1,139 @@
+"""A device gives what NumPy gives: the guard on every machine, CuPy where there is a GPU.
+
+Work in the band is compared in double precision, estimates of α by the optimiser that both have.
+"""
+
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg.backend import asarray, release_memory, to_numpy
+from fourierreg.data.simulate import simulate_pair
+from fourierreg.image.deformation import invert
+from fourierreg.registration import work
+from fourierreg.registration.energy import Problem
+from fourierreg.registration.hessian import PosteriorHessian
+from fourierreg.registration.marginal import alpha_slope
+from fourierreg.spectral.metric import Metric
+from tests import laws
+from tests.fields import smooth_image, velocity
+
+BAND_RTOL, ALPHA_RTOL = 1e-5, 1e-3
+MISMATCH = 1e-3  # fraction of labels that may fall to the other of two equally near voxels
+SHAPE, SPACING = (26, 22, 24), (1.0, 1.2, 0.9)
+SETTING = {
+    "modes": 11,
+    "sigma": 0.1,
+    "num_steps": 2,
+    "velocity_scale": 0.4,
+    "spacing": SPACING,
+    "pad": False,
+}
+
+
+@pytest.fixture(params=["guard", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request):
+    """A backend whose arrays do not live on the host."""
+    try:
+        fourierreg.set_backend(request.param)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(str(error))
+    fourierreg.set_backend("numpy")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A simulated pair in double precision."""
+    image = np.zeros(SHAPE)
+    image[4:-4, 4:-4, 4:-4] = 1.0 + 0.5 * smooth_image(tuple(n - 8 for n in SHAPE), 3)
+    settings = {key: SETTING[key] for key in ("modes", "sigma", "velocity_scale", "spacing")}
+    made = simulate_pair(image, alpha=4.0, seed=1, **settings)
+    return made.source.astype(np.float64), made.target.astype(np.float64)
+
+
+def on_both(device, function):
+    """What a function of no arguments gives on NumPy and on a device, on the host."""
+    expected = function()
+    with fourierreg.use_backend(device):
+        actual = function()
+    return [to_numpy(a) for a in actual], [to_numpy(a) for a in expected]
+
+
+def test_work_in_the_band(device, pair):
+    def everything():
+        metric = Metric.create(SHAPE, spacing=SPACING, modes=11, alpha=4.0)
+        v = velocity(metric, 0, factor=0.3)
+        problem = Problem(*map(asarray, pair), SPACING, 100.0, num_steps=3)
+        evaluation = problem.evaluate(v, metric)
+        hessian = PosteriorHessian(metric, problem.curvature(evaluation.geodesic))
+
+        def curvature_at(w):
+            return problem.curvature(problem.shoot(w, metric))
+
+        slope = alpha_slope(v, hessian, curvature_at, 4)
+        u = evaluation.geodesic.displacement(dtype=np.float64)
+        numbers = [evaluation.total, slope.value, slope.undetermined, slope.drift]
+        return [
+            np.array(numbers),
+            evaluation.gradient,
+            hessian(v),
+            hessian.solve(v[None]),
+            u,
+            invert(u, SPACING),
+            fourierreg.warp(asarray(pair[0]), u, spacing=SPACING),
+        ]
+
+    for actual, expected in zip(*on_both(device, everything), strict=True):
+        laws.close(actual, expected, rtol=BAND_RTOL)
+
+
+def test_labels(device):
+    labels = np.random.default_rng(0).integers(0, 5, SHAPE)
+    metric = Metric.create(SHAPE, spacing=SPACING, modes=11, alpha=4.0)
+
+    def moved():
+        u = fourierreg.shoot(velocity(metric, 0), metric).displacement(dtype=np.float64)
+        image = asarray(labels.astype(np.float64))
+        return [fourierreg.warp(image, u, spacing=SPACING, order=0)]
+
+    (actual,), (expected,) = on_both(device, moved)
+    assert np.mean(actual != expected) <= MISMATCH
+    assert np.mean(expected != labels) > 0.1
+
+
+@pytest.mark.parametrize("posterior", ["marginal", "joint"])
+def test_alpha(device, pair, posterior, monkeypatch):
+    monkeypatch.setattr(work.Fit, "alone", lambda request: request.together([request])[0])
+    setting = {**SETTING, "posterior": posterior}
+    if posterior == "joint":
+        setting["alpha_prior"] = (20.0, 0.25)  # without one there is no optimum
+
+    def estimate():
+        result = fourierreg.map_alpha(*map(asarray, pair), **setting)
+        assert result.converged, result.status
+        return [np.array([result.alpha, *result.alpha_interval])]
+
+    (actual,), (expected,) = on_both(device, estimate)
+    np.testing.assert_allclose(actual, expected, rtol=ALPHA_RTOL)
+
+
+@pytest.mark.gpu
+def test_a_batch_that_does_not_fit_is_made_smaller(pair):
+    cupy = pytest.importorskip("cupy")
+    try:
+        fourierreg.set_backend("cupy")
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    pool = cupy.get_default_memory_pool()
+    images = [[image] * 8 for image in pair]
+    release_memory()
+    fourierreg.map_alpha_batch(*([image] for image in pair), **SETTING)
+    room = int(2.5 * pool.total_bytes())
+    release_memory()
+    pool.set_limit(size=room)
+    try:
+        found = fourierreg.map_alpha_batch(*images, batch_size=8, **SETTING)
+    finally:
+        pool.set_limit(size=0)
+    assert [r.alpha for r in found] == pytest.approx([found[0].alpha] * 8, rel=ALPHA_RTOL)
