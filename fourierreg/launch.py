@@ -14,6 +14,7 @@ from fourierreg.backend import array_module, backend_of, device_kernel, on_devic
 from fourierreg.guard import count, unwrap
 
 THREADS = 256  # of a block
+JOB_THREADS = 512  # of one that does a whole job; 128 registers are left to each
 LARGE = 500_000  # numbers on small grids that are worth several threads
 
 
@@ -40,7 +41,8 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     blocks : tuple of int
         The grid of blocks, for CUDA.
     scratch : int
-        Numbers of type `real` that every block needs to itself, for CUDA; a last output.
+        Numbers of type `real` that every block needs to itself, for CUDA; a last output. Such a
+        block does a job.
     parallel : bool
         Whether numba may use several threads. Where there is less than a millisecond of work they
         gain little, and cost much as soon as something else wants the other cores.
@@ -53,7 +55,8 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
         if scratch:
             xp = array_module(outputs[0])
             arguments.append(xp.empty((blocks[0], scratch), dtype=kind))
-        device_kernel(source, name)(blocks, (THREADS,), tuple(arguments))
+        threads = JOB_THREADS if scratch else THREADS
+        device_kernel(source, name)(blocks, (threads,), tuple(arguments))
         return
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     if backend_of(outputs[0]) == "guard":
