@@ -145,7 +145,8 @@ def estimates(sources, targets, size, together):
 
 def memory(size, pairs):
     """Prints how much memory the arrays of a batch take at most; few iterations take as much."""
-    group = make_pairs(size, 1)
+    group, small = make_pairs(size, 1), make_pairs(32, 1)
+    fourierreg.map_alpha_batch(*small, max_iterations=3)  # compiles, in memory of its own
     for count in (1, pairs):
         chosen = [images * count for images in group]
         tracemalloc.start()

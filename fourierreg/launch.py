@@ -15,7 +15,7 @@ from fourierreg.guard import count, unwrap
 
 THREADS = 256  # of a block
 JOB_THREADS = 512  # of one that does a whole job; 128 registers are left to each
-LARGE = 500_000  # numbers on small grids that are worth several threads
+PARALLEL_SIZE = 500_000  # numbers, on small grids, from which several threads pay
 
 
 @functools.cache

@@ -53,3 +53,20 @@ def call(library, name, inputs, sizes, outputs, numbers=(), scratch=0):
     arrays = [[ctypes.c_void_p(a.ctypes.data) for a in group] for group in (inputs, outputs)]
     plain = [real(x) for x in numbers]
     getattr(library, name)(*arrays[0], *plain, *map(ctypes.c_longlong, sizes), *arrays[1])
+
+
+def compiled_fixture(package):
+    """A fixture of a test module: (library, dtype) of the kernels of a package, per precision."""
+
+    @pytest.fixture(scope="module", params=TYPES)
+    def both(request, tmp_path_factory):
+        return compiled(package, request.param, tmp_path_factory.mktemp("kernels")), TYPES[
+            request.param
+        ]
+
+    return both
+
+
+def random(shape, dtype, seed=0):
+    """Normal numbers of a type."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)

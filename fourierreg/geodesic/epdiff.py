@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from fourierreg.backend import array_module
-from fourierreg.launch import LARGE, launch, voxel_blocks
+from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
 from fourierreg.spectral.operators import slopes
 from fourierreg.spectral.small_grid import (
     FIRST_DERIVATIVE,
@@ -95,7 +95,7 @@ def _at_points(kernel, point, others, fields, d):
         [out],
         sizes=(size, *([arrays[0].shape[0]] if others else []), d, count),
         blocks=voxel_blocks(count, size),
-        parallel=out.size >= LARGE,
+        parallel=out.size >= PARALLEL_SIZE,
     )
     return out.reshape(*batch, fields, count)
 
@@ -118,7 +118,7 @@ def _in_band(kernel, state, formed, metric, step):
         [as_real(out, xp).reshape(state.shape)],
         sizes=(state.shape[0], lower.shape[0], along.shape[1], d, *shape),
         blocks=voxel_blocks(d * math.prod(shape), state.shape[0]),
-        parallel=out.size >= LARGE,
+        parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 

@@ -2,20 +2,35 @@
  * kernels.py, and a test compiles this file with the host compiler and compares the two (device.h).
  * One thread to a point of the grid, or to a coefficient of a component, of one of a batch. */
 
+/* v, m, Dv and Du of an item at a voxel; `count` voxels lie between two of their components. */
+typedef struct {
+    const real *v, *m, *dv, *du;
+} Point;
+
+FOURIERREG_INLINE Point point_at(const real *points, long long d, long long item, long long count,
+                                 long long voxel)
+{
+    Point at;
+    at.v = points + 2 * d * (d + 1) * item * count + voxel;
+    at.m = at.v + d * count;
+    at.dv = at.m + d * count;
+    at.du = at.dv + d * d * count;
+    return at;
+}
+
 FOURIERREG_KERNEL products(const real *points, long long batch, long long d, long long count,
                            real *out)
 {
     FOURIERREG_VOXEL(batch, count)
-    const real *v = points + 2 * d * (d + 1) * pair * count + voxel;
-    const real *m = v + d * count, *dv = m + d * count, *du = dv + d * d * count;
+    Point x = point_at(points, d, pair, count, voxel);
     real *carried = out + d * (d + 2) * pair * count + voxel;
     real *advected = carried + d * count, *flux = advected + d * count;
     for (long long i = 0; i < d; i++) {
         real c = 0, a = 0;
         for (long long j = 0; j < d; j++) {
-            c += dv[(j * d + i) * count] * m[j * count];
-            a += du[(i * d + j) * count] * v[j * count];
-            flux[(i * d + j) * count] = m[i * count] * v[j * count];
+            c += x.dv[(j * d + i) * count] * x.m[j * count];
+            a += x.du[(i * d + j) * count] * x.v[j * count];
+            flux[(i * d + j) * count] = x.m[i * count] * x.v[j * count];
         }
         carried[i * count] = c;
         advected[i * count] = a;
@@ -27,19 +42,17 @@ FOURIERREG_KERNEL products_tangent(const real *points, const real *changes, long
                                    long long shared, long long d, long long count, real *out)
 {
     FOURIERREG_VOXEL(batch, count)
-    const real *v = points + 2 * d * (d + 1) * (pair % shared) * count + voxel;
-    const real *m = v + d * count, *dv = m + d * count, *du = dv + d * d * count;
-    const real *v_ = changes + 2 * d * (d + 1) * pair * count + voxel;
-    const real *m_ = v_ + d * count, *dv_ = m_ + d * count, *du_ = dv_ + d * d * count;
+    Point x = point_at(points, d, pair % shared, count, voxel);
+    Point dx = point_at(changes, d, pair, count, voxel);
     real *carried = out + d * (d + 2) * pair * count + voxel;
     real *advected = carried + d * count, *flux = advected + d * count;
     for (long long i = 0; i < d; i++) {
         real c = 0, a = 0;
         for (long long j = 0; j < d; j++) {
             long long ij = (i * d + j) * count, ji = (j * d + i) * count;
-            c += dv_[ji] * m[j * count] + dv[ji] * m_[j * count];
-            a += du_[ij] * v[j * count] + du[ij] * v_[j * count];
-            flux[ij] = m_[i * count] * v[j * count] + m[i * count] * v_[j * count];
+            c += dx.dv[ji] * x.m[j * count] + x.dv[ji] * dx.m[j * count];
+            a += dx.du[ij] * x.v[j * count] + x.du[ij] * dx.v[j * count];
+            flux[ij] = dx.m[i * count] * x.v[j * count] + x.m[i * count] * dx.v[j * count];
         }
         carried[i * count] = c;
         advected[i * count] = a;
@@ -51,8 +64,7 @@ FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, lo
                                    long long shared, long long d, long long count, real *out)
 {
     FOURIERREG_VOXEL(batch, count)
-    const real *v = points + 2 * d * (d + 1) * (pair % shared) * count + voxel;
-    const real *m = v + d * count, *dv = m + d * count, *du = dv + d * d * count;
+    Point x = point_at(points, d, pair % shared, count, voxel);
     const real *y = covectors + d * (d + 2) * pair * count + voxel;
     const real *mu = y + d * count, *dy = mu + d * count;
     real *bracket = out + 2 * d * (d + 1) * pair * count + voxel;
@@ -61,10 +73,10 @@ FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, lo
         real b = 0, c = 0;
         for (long long j = 0; j < d; j++) {
             long long ij = (i * d + j) * count, ji = (j * d + i) * count;
-            b += dv[ij] * y[j * count] - dy[ij] * v[j * count];
-            c += dy[ji] * m[j * count] - du[ji] * mu[j * count];
-            flux[ij] = m[i * count] * y[j * count];
-            flux_mu[ij] = mu[i * count] * v[j * count];
+            b += x.dv[ij] * y[j * count] - dy[ij] * x.v[j * count];
+            c += dy[ji] * x.m[j * count] - x.du[ji] * mu[j * count];
+            flux[ij] = x.m[i * count] * y[j * count];
+            flux_mu[ij] = mu[i * count] * x.v[j * count];
         }
         bracket[i * count] = b;
         carried[i * count] = c;

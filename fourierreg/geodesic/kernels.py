@@ -17,6 +17,19 @@ _compiled = numba.njit(cache=True, fastmath={"contract", "nsz"}, error_model="nu
 
 
 @_compiled
+def _block(job, points):
+    """Item of the batch and range of points of a job, of which there are `_jobs`."""
+    per_item = (points + BLOCK - 1) // BLOCK
+    start = job % per_item * BLOCK
+    return job // per_item, start, min(start + BLOCK, points)
+
+
+@_compiled
+def _jobs(batch, points):
+    return batch * ((points + BLOCK - 1) // BLOCK)
+
+
+@_compiled
 def _add(out, x, y):
     """out += x y."""
     for q in range(out.size):
@@ -38,10 +51,8 @@ def products(point, out):
     """
     batch, count, points = out.shape
     d = 3 if count == 15 else 2
-    blocks = (points + BLOCK - 1) // BLOCK
-    for job in numba.prange(batch * blocks):
-        item, start = job // blocks, job % blocks * BLOCK
-        stop = min(start + BLOCK, points)
+    for job in numba.prange(_jobs(batch, points)):
+        item, start, stop = _block(job, points)
         for f in range(count):
             out[item, f, start:stop] = 0
         for i in range(d):
@@ -59,10 +70,9 @@ def products_tangent(point, change, out):
     """Derivative of `products` along a change of the point; point (points of linearisation, …)."""
     batch, count, points = out.shape
     d = 3 if count == 15 else 2
-    blocks = (points + BLOCK - 1) // BLOCK
-    for job in numba.prange(batch * blocks):
-        item, start = job // blocks, job % blocks * BLOCK
-        stop, at = min(start + BLOCK, points), item % point.shape[0]
+    for job in numba.prange(_jobs(batch, points)):
+        item, start, stop = _block(job, points)
+        at = item % point.shape[0]
         for f in range(count):
             out[item, f, start:stop] = 0
         for i in range(d):
@@ -89,10 +99,9 @@ def products_adjoint(point, covector, out):
     """
     batch, count, points = out.shape
     d = 3 if count == 24 else 2
-    blocks = (points + BLOCK - 1) // BLOCK
-    for job in numba.prange(batch * blocks):
-        item, start = job // blocks, job % blocks * BLOCK
-        stop, at = min(start + BLOCK, points), item % point.shape[0]
+    for job in numba.prange(_jobs(batch, points)):
+        item, start, stop = _block(job, points)
+        at = item % point.shape[0]
         for f in range(count):
             out[item, f, start:stop] = 0
         for i in range(d):

@@ -14,7 +14,7 @@ import numpy as np
 from fourierreg.backend import array_module, to_numpy
 
 MARGIN = 0.1  # of the field of view, on every side
-STEPS = 16  # of padded sizes in a field of view
+STEPS_PER_FIELD = 16  # a padded axis is a whole number of steps long
 OCCUPIED = 0.01  # a plane with fewer voxels above the threshold counts as empty
 THRESHOLD = 0.1  # of the 99.5th percentile
 
@@ -72,7 +72,7 @@ def padded_domain(source, target, pad=True):
         missing = max(0, wanted - low), max(0, wanted - high)
         # The box is periodic: what counts is the empty space between one end and the other.
         total = max(0, 2 * wanted - low - high) if max(missing) else 0
-        step = math.ceil(n / STEPS)
+        step = math.ceil(n / STEPS_PER_FIELD)
         total += -(n + total) % step if total else 0
         before.append(min(total, missing[0]))
         after.append(total - before[-1])

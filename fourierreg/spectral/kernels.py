@@ -19,19 +19,21 @@ _compiled = numba.njit(cache=True, fastmath={"contract", "nsz"}, error_model="nu
 def _weigh(weights, rows, out):
     """out = Σ_r weights_r rows_r, four rows in a pass."""
     count, size = rows.shape
-    r = (count - 1) % 4 + 1
-    a, b, c, d = weights[0], weights[r // 2], weights[r - 1], weights[min(3, count - 1)]
+    r = (count - 1) % 4 + 1  # in the first pass, which need not read `out`
+    a = weights[0]
     if r == 1:
         for m in range(size):
             out[m] = a * rows[0, m]
     elif r == 2:
+        b = weights[1]
         for m in range(size):
             out[m] = a * rows[0, m] + b * rows[1, m]
     elif r == 3:
+        b, c = weights[1], weights[2]
         for m in range(size):
             out[m] = a * rows[0, m] + b * rows[1, m] + c * rows[2, m]
     else:
-        b, c = weights[1], weights[2]
+        b, c, d = weights[1], weights[2], weights[3]
         for m in range(size):
             out[m] = (a * rows[0, m] + b * rows[1, m]) + (c * rows[2, m] + d * rows[3, m])
     while r < count:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from fourierreg.launch import LARGE, launch, voxel_blocks
+from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
 from fourierreg.spectral.operators import slopes
 
 VALUE, MOMENTUM, FIRST_DERIVATIVE = 0, 1, 2  # what a component is multiplied by
@@ -65,7 +65,7 @@ def fields_to_grid(components, fields, band, xp, lower=None, shape=None):
         sizes=sizes,
         blocks=(x.shape[0] * len(fields),),
         scratch=_scratch(band_shape, grid),
-        parallel=out.size >= LARGE,
+        parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 
@@ -86,7 +86,7 @@ def from_grid(values, band, xp, shape=None):
         sizes=(flat.shape[0], *band_shape, *grid),
         blocks=(flat.shape[0],),
         scratch=_scratch(band_shape, grid),
-        parallel=flat.size >= LARGE,
+        parallel=flat.size >= PARALLEL_SIZE,
     )
     return out.reshape(*batch, *band.coefficient_shape)
 
@@ -113,7 +113,7 @@ def multiply(matrices, vectors, xp):
         [out],
         sizes=(batch, matrices.shape[0], d, points),
         blocks=voxel_blocks(points, batch),
-        parallel=out.size >= LARGE,
+        parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 

@@ -5,20 +5,13 @@ import pytest
 
 from fourierreg.geodesic import kernels
 from tests import host, laws
+from tests.host import random
 
 BATCH, SHARED, POINTS = 4, 2, 1500  # more than one of numba's blocks
 SHAPES = {2: (1, 5, 4), 3: (3, 5, 4)}
 
 
-@pytest.fixture(scope="module", params=host.TYPES)
-def compiled(request, tmp_path_factory):
-    """(library, dtype) of kernels.cu for one precision."""
-    folder = tmp_path_factory.mktemp("kernels")
-    return host.compiled("fourierreg.geodesic", request.param, folder), host.TYPES[request.param]
-
-
-def random(shape, dtype, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+compiled = host.compiled_fixture("fourierreg.geodesic")
 
 
 @pytest.mark.parametrize("d", [2, 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourierreg.backend import asarray, to_numpy
-from fourierreg.image.domain import MARGIN, Domain, padded_domain
+from fourierreg.image.domain import MARGIN, STEPS_PER_FIELD, Domain, padded_domain
 from tests import laws
 
 
@@ -73,6 +73,17 @@ def test_both_images_count(backend):
     assert domain.padded_shape == (24, 30)
     assert domain.before == (2, 0)
     assert domain.after == (2, 0)
+
+
+def test_like_images_have_one_grid(backend):
+    shape = (64, 80)
+    images = [disc(shape, (8, low), (52, 76)) for low in (2, 3, 4, 5)]
+    grids = {padded_domain(a, b).padded_shape for a in images for b in images}
+    assert len(grids) == 1
+    (grid,) = grids
+    assert grid[0] == 64  # nothing is missing there
+    assert grid[1] > 80
+    assert grid[1] % (80 // STEPS_PER_FIELD) == 0
 
 
 def test_domain_is_a_value():

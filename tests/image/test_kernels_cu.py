@@ -14,11 +14,7 @@ PAIRS = 2
 SPACING = (0.5, 2.0, 1.0)  # powers of two: u / h and u (1 / h) round alike, and meet kinks exactly
 
 
-@pytest.fixture(scope="module", params=host.TYPES)
-def compiled(request, tmp_path_factory):
-    """(library, dtype) of kernels.cu for one precision."""
-    folder = tmp_path_factory.mktemp("kernels")
-    return host.compiled("fourierreg.image", request.param, folder), host.TYPES[request.param]
+compiled = host.compiled_fixture("fourierreg.image")
 
 
 def call(library, name, inputs, sizes, outputs, numbers=SPACING):

@@ -28,9 +28,12 @@ def quasi_newton(pair):
     return fourierreg.map_alpha(pair.source, pair.target, **JOINT)
 
 
-@pytest.mark.parametrize(("gradient", "alpha0"), [("jacobi", 1.0), ("exact", 15.0)])
-def test_same_optimum_as_quasi_newton(pair, quasi_newton, gradient, alpha0):
-    # The fits of both stop a little above the minimum: a tenth of α, its standard deviation.
+@pytest.mark.parametrize(
+    ("gradient", "alpha0", "nats"), [("jacobi", 1.0, 2.0), ("exact", 15.0, 15.0)]
+)
+def test_same_optimum_as_quasi_newton(pair, quasi_newton, gradient, alpha0, nats):
+    # Turning an ellipse costs little, and where it stops moves α: quasi-Newton itself ends at 4.24,
+    # 4.34 and 4.41 from 15, 1 and 3, within a nat. 12 % are one and a third standard deviations.
     options = GradientDescent(stop_rate=1e-7, gradient=gradient)
     result = fourierreg.map_alpha(
         pair.source, pair.target, alpha0=alpha0, optimizer=options, **JOINT
@@ -38,7 +41,7 @@ def test_same_optimum_as_quasi_newton(pair, quasi_newton, gradient, alpha0):
     assert result.converged, result.status
     assert abs(math.log(result.alpha / quasi_newton.alpha)) < 0.12
     assert result.alpha_sd == pytest.approx(quasi_newton.alpha_sd, rel=0.5)
-    # Turning an ellipse costs little, so it is the deformed images that agree.
+    assert abs(result.history[-1].objective - quasi_newton.history[-1].objective) < nats
     assert np.std(result.deformed - quasi_newton.deformed) < 0.01
 
 

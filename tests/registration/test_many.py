@@ -218,6 +218,14 @@ def test_a_start_that_folds_is_shrunk_and_one_that_is_not_finite_fails_alone(set
         assert np.isfinite(end.evaluation.total)
 
 
+def test_a_fit_alone_fails_alike_on_every_backend(setting, xp):
+    request = fits(setting)[0]
+    wrong = replace(request, velocity=float("nan") * request.velocity)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        wrong.alone()
+    assert np.isfinite(request.alone().evaluation.total)
+
+
 def test_kinds_tell_what_fits_together(setting):
     made, metrics, _ = setting
     kind = fits(setting)[0].kind

@@ -10,6 +10,7 @@ from fourierreg.spectral.band import Band
 from fourierreg.spectral.operators import slopes
 from fourierreg.spectral.small_grid import _analysis_tables, _scratch, _synthesis_tables, _volume
 from tests import host, laws
+from tests.host import random
 
 # Odd and even grids; a 2D band; an axis on its own few voxels.
 CASES = {
@@ -21,15 +22,7 @@ FIELDS = np.array([[1, 0], [0, 1], [0, 3], [1, 4], [0, 4]])
 BATCH, PAIRS = 4, 2
 
 
-@pytest.fixture(scope="module", params=host.TYPES)
-def compiled(request, tmp_path_factory):
-    """(library, dtype) of kernels.cu for one precision."""
-    folder = tmp_path_factory.mktemp("kernels")
-    return host.compiled("fourierreg.spectral", request.param, folder), host.TYPES[request.param]
-
-
-def random(shape, dtype, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+compiled = host.compiled_fixture("fourierreg.spectral")
 
 
 @pytest.mark.parametrize(("band", "grid"), CASES.values(), ids=CASES)
