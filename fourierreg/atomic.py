@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+PREFIX = ".part-"
+
 
 @contextlib.contextmanager
 def replacing(path, mode="w"):
@@ -21,7 +23,7 @@ def temporary_path(path):
     """A path beside `path`, with the same ending, renamed to it when the block ends well."""
     path = Path(path)
     suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=path.parent)
     os.close(handle)
     try:
         yield name
@@ -30,6 +32,13 @@ def temporary_path(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def remove_leftovers(folder):
+    """Delete what killed processes had begun to write in a folder and below; nobody else may be
+    writing there."""
+    for path in Path(folder).rglob(f"{PREFIX}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_table(path, rows):

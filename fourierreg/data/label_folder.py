@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from fourierreg import __version__
-from fourierreg.atomic import replacing, write_table
+from fourierreg.atomic import remove_leftovers, replacing, write_table
 from fourierreg.checks import InputError, required
 from fourierreg.data.nifti import sha256
 
@@ -60,6 +60,7 @@ class LabelFolder:
         except OSError as error:
             raise self._disk_error(error) from error
         try:
+            remove_leftovers(self.path)
             self._claim()
         except BaseException:
             self.lock.release()
