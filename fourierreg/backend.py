@@ -11,6 +11,7 @@ import functools
 import gc
 import importlib
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from fourierreg import guard
 BACKENDS = ("numpy", "cupy", "guard")
 
 _active = "numpy"
+_places: list = []  # for recorded work on a GPU, all that were made
+_spare_places: list = []  # and those that no recording has
 
 
 @functools.cache
@@ -151,6 +154,17 @@ def numbers(values):
     return values if values.ndim else float(values)
 
 
+def refill(array, values):
+    """Overwrite an array with one of the host."""
+    name = backend_of(array)
+    if name == "cupy":
+        array.set(np.ascontiguousarray(values, dtype=array.dtype))
+    elif name == "guard":
+        guard.refill(array, values)
+    else:
+        array[...] = values
+
+
 def device_count():
     """GPUs that CuPy sees."""
     return int(_cupy().cuda.runtime.getDeviceCount())
@@ -159,9 +173,8 @@ def device_count():
 def free_memory():
     """Bytes of the active backend's memory that new arrays can take; None where it does not say."""
     if _active == "cupy":
-        cupy = _cupy()
-        pool = cupy.get_default_memory_pool()
-        return cupy.cuda.runtime.memGetInfo()[0] + pool.total_bytes() - pool.used_bytes()
+        kept = sum(pool.total_bytes() - pool.used_bytes() for pool in _pools())
+        return _cupy().cuda.runtime.memGetInfo()[0] + kept
     if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
@@ -169,14 +182,41 @@ def free_memory():
 
 def held_memory():
     """Bytes that the active backend keeps, in use or for later arrays; None where it keeps none."""
-    return _cupy().get_default_memory_pool().total_bytes() if _active == "cupy" else None
+    return sum(pool.total_bytes() for pool in _pools()) if _active == "cupy" else None
 
 
 def release_memory():
     """Give back what the backend keeps for later arrays: to other programs, or other sizes."""
     gc.collect()
     if _active == "cupy":
-        _cupy().get_default_memory_pool().free_all_blocks()
+        for pool in (_cupy().get_default_memory_pool(), *(p.pool for p in _spare_places)):
+            pool.free_all_blocks()
+
+
+def _pools():
+    """All memory pools of CuPy that are in use here."""
+    return [_cupy().get_default_memory_pool(), *(place.pool for place in _places)]
+
+
+class RecordingPlace(NamedTuple):
+    """A CUDA stream to record work on, and the memory pool of its temporary arrays (CuPy's pools
+    keep what each stream has freed for that stream)."""
+
+    stream: object
+    pool: object
+
+
+def take_place():
+    """A `RecordingPlace`, and how to give it back.
+
+    While a recording may be replayed nothing else takes from its pool, and none of it is freed.
+    """
+    if not _spare_places:
+        cuda = _cupy().cuda
+        _spare_places.append(RecordingPlace(cuda.Stream(non_blocking=True), cuda.MemoryPool()))
+        _places.append(_spare_places[-1])
+    place = _spare_places.pop()
+    return place, functools.partial(_spare_places.append, place)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import types
 import numpy as np
 
 _counter: collections.Counter | None = None
+_recorded = False
 
 
 @contextlib.contextmanager
@@ -26,6 +27,23 @@ def counting():
         yield _counter
     finally:
         _counter = before
+
+
+@contextlib.contextmanager
+def recording():
+    """Refuse what recorded work must not do: wait for the device, or bring something to it."""
+    global _recorded
+    before, _recorded = _recorded, True
+    try:
+        yield
+    finally:
+        _recorded = before
+
+
+def _crosses():
+    """Note that something goes from one memory to the other."""
+    if _recorded:
+        raise TypeError("recorded work must neither wait for the device nor bring anything to it")
 
 
 def count(name, result=None, inputs=()):
@@ -79,16 +97,16 @@ class GuardArray:
         return (wrap(item) for item in self._data)
 
     def __float__(self):
-        return float(self._data)
+        return float(unwrap(self))
 
     def __int__(self):
-        return int(self._data)
+        return int(unwrap(self))
 
     def __complex__(self):
-        return complex(self._data)
+        return complex(unwrap(self))
 
     def __bool__(self):
-        return bool(self._data)
+        return bool(unwrap(self))
 
 
 def wrap(value):
@@ -104,7 +122,19 @@ def wrap(value):
 
 def unwrap(array):
     """The NumPy array under the disguise: an explicit copy to the host."""
+    _crosses()
     return array._data
+
+
+def under(array):
+    """The same for a kernel, which a device would run where the array is."""
+    return array._data
+
+
+def refill(array, values):
+    """Overwrite an array with one of the host."""
+    _crosses()
+    array._data[...] = values
 
 
 def _strip(value):
@@ -180,6 +210,8 @@ class _Namespace(_Submodule):
     def asarray(array, dtype=None):
         if isinstance(array, GuardArray):
             array = array._data
+        else:
+            _crosses()
         return GuardArray(np.asarray(array, dtype=dtype))
 
     array = asarray

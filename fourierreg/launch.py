@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 
 from fourierreg.backend import array_module, backend_of, device_kernel, on_device
-from fourierreg.guard import count, unwrap
+from fourierreg.guard import count, under
 
 THREADS = 256  # of a block
 JOB_THREADS = 512  # of one that does a whole job; 128 registers are left to each
@@ -61,7 +61,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     if backend_of(outputs[0]) == "guard":
         count(name)
-        inputs, outputs = [unwrap(a) for a in inputs], [unwrap(a) for a in outputs]
+        inputs, outputs = [under(a) for a in inputs], [under(a) for a in outputs]
     kernel = getattr(kernels, name)
     if parallel:
         kernel(*inputs, *numbers, *outputs)

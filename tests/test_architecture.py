@@ -12,7 +12,7 @@ MAX_LINES = 400
 
 # Bottom to top. A name stands for a module or a folder; those of one set may know each other.
 LAYERS = (
-    {"checks", "backend", "guard", "atomic", "launch"},
+    {"checks", "backend", "guard", "atomic", "launch", "recording"},
     {"spectral"},
     {"geodesic"},
     {"image"},

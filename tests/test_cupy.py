@@ -12,7 +12,7 @@ from fourierreg.launch import device_source
 
 PACKAGE = Path(fourierreg.__file__).parent
 NAMESPACES = ("xp", "array_module", "active_module")
-KERNELS = ("fourierreg.spectral", "fourierreg.geodesic", "fourierreg.image")
+KERNELS = tuple(f"fourierreg.{name}" for name in ("spectral", "geodesic", "image", "registration"))
 ARCHITECTURES = (75, 80, 90)
 
 

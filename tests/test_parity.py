@@ -1,6 +1,8 @@
 """A device gives what NumPy gives: the guard on every machine, CuPy where there is a GPU.
 
 Work in the band is compared in double precision, estimates of α by the optimiser that both have.
+That optimiser stops at one of many kinks of the interpolated image, which one is up to rounding:
+α is compared to a sixth of its standard deviation, on images that bend little.
 """
 
 import numpy as np
@@ -18,12 +20,12 @@ from fourierreg.spectral.metric import Metric
 from tests import laws
 from tests.fields import smooth_image, velocity
 
-BAND_RTOL, ALPHA_RTOL = 1e-5, 1e-3
+BAND_RTOL, ALPHA_RTOL = 1e-5, 0.01
 MISMATCH = 1e-3  # fraction of labels that may fall to the other of two equally near voxels
 SHAPE, SPACING = (26, 22, 24), (1.0, 1.2, 0.9)
 SETTING = {
-    "modes": 11,
-    "sigma": 0.1,
+    "modes": 7,
+    "sigma": 0.05,
     "num_steps": 2,
     "velocity_scale": 0.4,
     "spacing": SPACING,
@@ -45,8 +47,9 @@ def device(request):
 @pytest.fixture(scope="module")
 def pair():
     """A simulated pair in double precision."""
-    image = np.zeros(SHAPE)
-    image[4:-4, 4:-4, 4:-4] = 1.0 + 0.5 * smooth_image(tuple(n - 8 for n in SHAPE), 3)
+    points = np.meshgrid(*((np.arange(n) + 0.5) / n for n in SHAPE), indexing="ij")
+    image = np.prod([np.sin(np.pi * x) ** 2 for x in points], axis=0)
+    image = image * (1.0 + 0.5 * smooth_image(SHAPE, 3))
     settings = {key: SETTING[key] for key in ("modes", "sigma", "velocity_scale", "spacing")}
     made = simulate_pair(image, alpha=4.0, seed=1, **settings)
     return made.source.astype(np.float64), made.target.astype(np.float64)

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.backend import array_module, numbers
+from fourierreg.backend import array_module
 from fourierreg.image.voxels import residual_and_force, value_and_slope
 
 FLOOR = 1e-3  # of an image's variance: what a window without structure is taken to vary by
@@ -26,7 +26,8 @@ class Similarity(ABC):
     gaussian: ClassVar[bool] = False  # whether γ/2 Dist is a Gaussian negative log likelihood
 
     def push(self, source, target, u, spacing, mask=None):
-        """Dist and its force, (d, N_1, …, N_d) per mm, at a displacement."""
+        """Dist, a number or still an array without axes, and its force, (d, N_1, …, N_d) per mm,
+        at a displacement."""
         deformed, slope = value_and_slope(source, u, spacing)
         value, half = self.value_and_half_slope(deformed, target, source, mask)
         return value, slope * half
@@ -48,14 +49,15 @@ class SumOfSquares(Similarity):
     gaussian: ClassVar[bool] = True
 
     def push(self, source, target, u, spacing, mask=None):
-        """Dist and its force, in one pass over the voxels; of many pairs, along a first axis."""
+        """Dist, which stays where the images are, and its force, in one pass over the voxels; of
+        many pairs, along a first axis."""
         residual, force = residual_and_force(source, target, u, spacing)
         axes = tuple(range(-len(spacing), 0))
         if mask is not None:
             beside = mask[(..., None, *(slice(None) for _ in axes))]
             residual, force = residual * mask, force * beside
         xp = array_module(residual)
-        return numbers(xp.sum(residual * residual, axis=axes, dtype=np.float64)), force
+        return xp.sum(residual * residual, axis=axes, dtype=np.float64), force
 
     def value_and_half_slope(self, deformed, target, source, mask=None):
         """Σ r² and r."""

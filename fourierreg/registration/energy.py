@@ -1,12 +1,13 @@
 """The energy of an initial velocity, prior plus dissimilarity, with its exact gradient."""
 
+import functools
 import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fourierreg.backend import array_module, numbers, to_numpy
+from fourierreg.backend import array_module, to_numpy
 from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
@@ -50,15 +51,17 @@ def is_diffeomorphism(geodesic, shape):
     `shape` where that is coarser, and must stay above `MIN_DETERMINANT` there, so that it is
     positive at the voxels in between too. For many pairs a NumPy array (pairs,).
     """
-    return _judge(geodesic, shape)[0]
+    good = _accepted([to_numpy(number) for number in _judge(geodesic, shape)[0]])
+    return good if good.ndim else bool(good)
 
 
 def _judge(geodesic, shape):
-    """`is_diffeomorphism`, and the displacement on the grid where that was judged."""
+    """What `_accepted` asks for, the displacement on the grid where that was judged, and its
+    coefficients (zero where they are beyond all measure)."""
     band, coefficients = geodesic.metric.band, geodesic.displacement_coefficients()
     xp, d = array_module(coefficients), band.ndim
     axes = tuple(range(-d, 0))
-    furthest = xp.asarray(MAX_DISPLACEMENT * np.asarray(band.extent))
+    furthest = _furthest(band, xp)
     # No coefficient is larger than the displacement; one that is, or is no number, goes no further.
     bounded = xp.abs(coefficients) <= furthest.reshape(-1, *[1] * d)
     finite = xp.all(bounded, axis=(-d - 1, *axes))
@@ -68,9 +71,19 @@ def _judge(geodesic, shape):
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
     reach = xp.max(xp.max(xp.abs(u), axis=axes) / furthest, axis=-1)
     smallest = xp.min(jacobian_determinant(u, spacing), axis=axes)
-    finite, reach, smallest = to_numpy(xp.stack([finite.astype(reach.dtype), reach, smallest]))
-    good = (finite > 0) & (reach <= 1) & (smallest > MIN_DETERMINANT)
-    return good if good.ndim else bool(good), u
+    return [a.astype(np.float64) for a in (finite, reach, smallest)], u, coefficients
+
+
+@functools.lru_cache(maxsize=64)
+def _furthest(band, xp):
+    """The displacement that is too far along each axis."""
+    return xp.asarray(MAX_DISPLACEMENT * np.asarray(band.extent))
+
+
+def _accepted(judged):
+    """Whether end maps are diffeomorphisms, from what `_judge` says of them, on the host."""
+    finite, reach, smallest = judged
+    return (finite > 0) & (reach <= 1) & (smallest > MIN_DETERMINANT)
 
 
 @dataclass(frozen=True)
@@ -162,11 +175,16 @@ class Problem:
         pairs = zip(self.source.shape, self.shape, strict=True)
         return self.source[tuple(slice(None, None, fine // n) for fine, n in pairs)]
 
-    def weight_of(self, ndim, xp):
+    def weight_of(self, ndim):
         """`weight`, with so many axes after that of pairs."""
         if np.ndim(self.weight) == 0:
             return self.weight
-        return xp.asarray(self.weight).reshape(-1, *[1] * ndim)
+        return self._weights.reshape(-1, *[1] * ndim)
+
+    @functools.cached_property
+    def _weights(self):
+        """Those of many pairs, where the images are."""
+        return array_module(self.source).asarray(self.weight)
 
     def evaluate(self, v, metric):
         """⟨Lv, v⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T) and its gradient (Eq. 3, errata E1, E2, E5).
@@ -177,33 +195,46 @@ class Problem:
         is truncated to the band (M times the mean, erratum E5) and pulled back through the very
         steps of the integrator.
         """
+        numbers, slope, geodesic = self.measure(v, metric)
+        energies = self.energies(to_numpy(numbers))
+        good = np.isfinite(energies[0])
+        if not np.any(good):
+            slope = None
+        elif not np.all(good):
+            xp = array_module(v)
+            kept = xp.asarray(good).reshape(-1, *[1] * (v.ndim - 1))
+            slope = xp.where(kept, slope, 0)
+        return Evaluation(*energies, slope, geodesic)
+
+    def measure(self, v, metric):
+        """The part of `evaluate` that is the device's, and nothing that waits for it.
+
+        Returns
+        -------
+        numbers : float array, (5,) or (5, pairs)
+            What `energies` makes energies of.
+        slope : complex array like `v`
+            Of no meaning where the end point is no diffeomorphism.
+        geodesic : Geodesic
+        """
         xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
-        good, u = self.judge(geodesic)
-        good = np.asarray(good)
-        if not np.all(good):
-            return self._where(good, v, metric, geodesic)
-        distance, pulled = self._dissimilarity(geodesic, u)
-        momentum = metric.lower(v) / metric.velocity_scale**2
-        prior = 0.5 * numbers(inner(momentum, v, band, xp))
-        likelihood = 0.5 * self.weight * distance
-        weight = self.weight_of(band.ndim + 1, xp)
-        slope = momentum + weight * metric.lower(pulled.astype(v.dtype))
-        return Evaluation(prior + likelihood, prior, likelihood, slope, geodesic)
+        with np.errstate(over="ignore", invalid="ignore"):  # where it blew up
+            judged, u = self.judge(geodesic)
+            distance, pulled = self._dissimilarity(geodesic, u)
+            momentum = metric.lower(v) / metric.velocity_scale**2
+            prior = inner(momentum, v, band, xp)
+            weight = self.weight_of(band.ndim + 1)
+            slope = momentum + weight * metric.lower(pulled.astype(v.dtype))
+        distance = xp.asarray(distance, dtype=np.float64)
+        return xp.stack([*judged, prior, distance]), slope, geodesic
 
-    def _where(self, good, v, metric, geodesic):
-        """`evaluate` where not every end point is a diffeomorphism: of the pairs where it is."""
-        if not np.any(good):
-            never = np.full(good.shape, math.inf) if good.ndim else math.inf
-            return Evaluation(never, never, never, None, geodesic)
-        chosen = np.flatnonzero(good)
-        indices = array_module(v).asarray(chosen)
-        part = self.select(chosen).evaluate(v[indices], metric.select(chosen))
-        energies = np.full((3, good.size), math.inf)
-        energies[:, chosen] = part[:3]
-        slope = array_module(v).zeros_like(v)
-        slope[indices] = part.gradient
-        return Evaluation(*energies, slope, geodesic)
+    def energies(self, numbers):
+        """Total, prior and likelihood of what `measure` counted, on the host."""
+        *judged, prior, distance = numbers
+        good, prior, misfit = _accepted(judged), 0.5 * prior, 0.5 * self.weight * distance
+        energies = [np.where(good, e, math.inf) for e in (prior + misfit, prior, misfit)]
+        return energies if good.ndim else [float(energy) for energy in energies]
 
     def _dissimilarity(self, geodesic, u):
         """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
@@ -227,12 +258,14 @@ class Problem:
         return pull_back(geodesic, push)
 
     def judge(self, geodesic):
-        """Whether the end point is a diffeomorphism of this grid (`is_diffeomorphism`), and its
-        displacement there."""
-        good, u = _judge(geodesic, self.shape)
-        if tuple(u.shape[-len(self.shape) :]) == self.shape and u.dtype == self.source.dtype:
-            return good, u
-        return good, self.displacement(geodesic) if np.all(good) else None
+        """What says whether the end point is a diffeomorphism of this grid, and the displacement
+        there."""
+        judged, u, coefficients = _judge(geodesic, self.shape)
+        kind = self.source.dtype.type
+        if tuple(u.shape[-len(self.shape) :]) != self.shape or u.dtype != kind:
+            xp, band = array_module(u), geodesic.metric.band
+            u = synthesis(coefficients, band, self.shape, kind, xp)
+        return judged, u
 
     def curvature(self, geodesic, exact=False):
         """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""

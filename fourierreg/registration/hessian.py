@@ -14,6 +14,7 @@ import numpy as np
 
 from fourierreg.backend import array_module
 from fourierreg.geodesic.shooting import Geodesic, pull_back, tangent
+from fourierreg.recording import Recorded
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.small_grid import flatten, from_grid, multiply, to_grid
@@ -75,7 +76,7 @@ def data_curvature(problem, geodesic, exact=False):
     xp, d = array_module(g), band.ndim
     grid = tuple(min(n, 4 * k + 1) for n, k in zip(shape, band.cutoff, strict=True))
     double = tuple(2 * k for k in band.cutoff)
-    factor, whole = problem.weight_of(1, xp) * float(np.prod(shape)), (slice(None),) * d
+    factor, whole = problem.weight_of(1) * float(np.prod(shape)), (slice(None),) * d
     lead = g.shape[: -d - 1]
     tensor = xp.empty((*lead, d, d, int(np.prod(grid))), dtype=g.dtype)
     for i in range(d):
@@ -118,21 +119,26 @@ class PosteriorHessian:
         tail = (..., *[None] * (band.ndim + 1))
         preconditioner = self.diagonal(xp)
         x, r = xp.zeros_like(b), b.copy()
-        z = r / preconditioner
-        p, rz = z.copy(), inner(r, z, band, xp)
-        goal, unfinished = rtol**2 * rz, True
-        for _ in range(max_iterations):
+        p = r / preconditioner
+        rz = inner(r, p, band, xp)
+        goal, unfinished = rtol**2 * rz, xp.ones(rz.shape[1:], dtype=bool)
+
+        def iterate():
             hp = self(p)
             step = unfinished * _quotient(rz, inner(p, hp, band, xp), xp)
-            x = x + step[tail] * p
-            r = r - step[tail] * hp
+            x[...] += step[tail] * p
+            r[...] -= step[tail] * hp
             z = r / preconditioner
             fresh = inner(r, z, band, xp)
-            unfinished = unfinished * xp.any(fresh > goal, axis=0)
-            if not bool(xp.any(unfinished)):
+            unfinished[...] &= xp.any(fresh > goal, axis=0)
+            p[...] = z + _quotient(fresh, rz, xp)[tail] * p
+            rz[...] = fresh
+            return xp.any(unfinished)
+
+        iteration = Recorded(iterate, xp)
+        for _ in range(max_iterations):
+            if not bool(iteration()):
                 break
-            p = z + _quotient(fresh, rz, xp)[tail] * p
-            rz = fresh
         return x
 
 

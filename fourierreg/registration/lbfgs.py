@@ -1,22 +1,26 @@
 """L-BFGS on many functions at once: the unknowns of each are a row of one array.
 
 SciPy's minimises one function, on the host. Here all rows take their steps together, wherever the
-arrays live, each with its own step length, memory and end; a few numbers a row cross to the host.
-The direction is that of the compact form of Byrd, Nocedal and Schnabel (1994): two passes over the
-memory of all rows, and small triangular systems on the host.
+arrays live, each with its own step length, memory and end. An iteration is the same work whatever
+it decides, so that a GPU repeats it from a recording: a few numbers a row cross to it, and a few
+come back. The direction is that of the compact form of Byrd, Nocedal and Schnabel (1994), whose
+small triangular systems are the host's (`memory`).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import array_module, backend_of, refill, to_numpy
+from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
+from fourierreg.recording import Recorded
+from fourierreg.registration.memory import MEMORY, Memory
 
-MEMORY = 30  # pairs
 DECREASE = 1e-3  # of the slope, that a step must bring (Armijo), as SciPy's
 MAX_TRIALS = 20  # of a line search, as SciPy's
 REFUSED_SHRINKAGE = 0.5  # of a step whose end has no value
-CURVED = 1e-12  # |s| |y| times this is what s·y must exceed
+SHARE_LEFT = 0.75  # of the rows: while more go on, those that are done stay in a recording
+PARTS = 512  # of a product of two rows, as in kernels.cu
 
 
 class Pairs(NamedTuple):
@@ -39,16 +43,31 @@ class End(NamedTuple):
 
 
 def minimise_rows(
-    objective, x, inverse, gain, pairs, *, enough, window, max_iterations, accept=None
+    objective,
+    values_of,
+    x,
+    first,
+    inverse,
+    gain,
+    pairs,
+    *,
+    enough,
+    window,
+    max_iterations,
+    accept=None,
 ):
     """Minimise a function of every row of `x`.
 
     Parameters
     ----------
     objective : callable
-        (points (n, P), rows (n,) on the host) -> (values (n,) on the host, gradients (n, P)); an
-        infinite value refuses a point. Finite at `x`.
+        (points (n, P), rows (n,) on the host) -> (numbers (n, k), gradients (n, P)); work to be
+        recorded (`Recorded`), the same until the rows change.
+    values_of : callable
+        (numbers (n, k), rows), on the host -> values (n,); an infinite one refuses a point.
     x : float array, (rows, P)
+    first : (float array (rows,) on the host, float array (rows, P))
+        Values, all finite, and gradients at `x`.
     inverse : float array, (rows, P)
         Diagonal that stands for the inverse Hessian.
     gain : float array (rows,), on the host
@@ -65,20 +84,21 @@ def minimise_rows(
     -------
     list of End
     """
-    run = _Rows(objective, x, inverse, gain, pairs)
+    run = _Rows(objective, values_of, x, first, inverse, gain, pairs)
     ends = [None] * x.shape[0]
-    while run.rows.size:
+    while True:
         accepted = run.step()
         if accept is not None:
-            for row, norm in zip(run.rows[accepted], run.norms()[accepted], strict=True):
-                accept(int(row), float(norm))
+            norms = run.memory.norms()
+            for i in np.flatnonzero(accepted):
+                accept(int(run.rows[i]), float(norms[i]))
         settled = run.stuck | np.array([_flat(v, window, enough) for v in run.values])
-        done = settled | (run.iterations >= max_iterations)
-        for i in np.flatnonzero(done):
-            ends[run.rows[i]] = run.end(i, bool(settled[i]))
+        done = run.going & (settled | (run.iterations >= max_iterations))
         if done.any():
-            run.select(np.flatnonzero(~done))
-    return ends
+            for row, end in run.ends(np.flatnonzero(done), settled):
+                ends[row] = end
+            if not run.going.any():
+                return ends
 
 
 def _flat(values, window, enough):
@@ -86,63 +106,78 @@ def _flat(values, window, enough):
 
 
 class _Rows:
-    """The rows that go on."""
+    """The rows that go on, and where they are kept a while, those that are done."""
 
-    def __init__(self, objective, x, inverse, gain, pairs):
-        self.xp, self.objective = array_module(x), objective
-        self.x, self.rows = x, np.arange(x.shape[0])
-        value, self.gradient = objective(x, self.rows)
+    def __init__(self, objective, values_of, x, first, inverse, gain, pairs):
+        self.xp, self.objective, self.values_of = array_module(x), objective, values_of
+        value, gradient = first
         self.values = [[float(v)] for v in value]
-        self.memory = _Memory(inverse, gain, pairs, self.xp)
-        self.length = np.ones(self.rows.size)
-        self.trials, self.iterations = np.zeros((2, self.rows.size), dtype=int)
-        self.refused, self.stuck = np.zeros((2, self.rows.size), dtype=bool)
-        self._aim(np.ones(self.rows.size, dtype=bool))
+        count = x.shape[0]
+        self.rows = np.arange(count)
+        self.vectors = _Vectors(x, gradient, inverse, pairs)
+        learnt = [0 if known is None else known.steps.shape[0] for known in pairs]
+        self.memory = Memory(gain, learnt, *self.vectors.among_pairs(), self.vectors.look())
+        self.going = np.ones(count, dtype=bool)
+        self.trials, self.iterations = np.zeros((2, count), dtype=int)
+        self.refused, self.stuck, self.moved = np.zeros((3, count), dtype=bool)
+        self.slots = np.full(count, -1)
+        self._aim(self.going)
+        self._record()
 
-    def norms(self):
-        """Lengths of the gradients."""
-        return np.sqrt(to_numpy(_dot(self.gradient, self.gradient, self.xp)))
+    def _record(self):
+        """The work of an iteration, of the rows there are now."""
+        vectors, rows, objective, xp = self.vectors, self.rows, self.objective, self.xp
+        self.iterate = None  # gives its memory back
+
+        def iterate():
+            vectors.advance()
+            numbers, gradient = objective(vectors.trial, rows)
+            vectors.fresh[...] = gradient
+            products = vectors.products()
+            return xp.concatenate([numbers, products.reshape(rows.size, -1)], axis=1)
+
+        self.iterate = Recorded(iterate, xp)
 
     def step(self):
         """Try one point for every row; which rows moved there."""
-        xp, length = self.xp, self.length
-        trial = self.x + xp.asarray(length)[:, None] * self.direction
-        value, gradient = self.objective(trial, self.rows)
+        length = np.where(self.going, self.length, 0.0)
+        self.vectors.tell(self.moved, self.slots, self.aims, self.gain, length, self.shares)
+        found = to_numpy(self.iterate())
+        numbers, products = np.split(found, [found.shape[1] - 5 * (2 * MEMORY + 3)], axis=1)
+        products = products.reshape(self.rows.size, -1, 5)
+        value = self.values_of(numbers, self.rows)
         before = np.array([v[-1] for v in self.values])
-        self.refused = ~np.isfinite(value)
-        moved = value <= before + DECREASE * length * self.slope  # not where it is infinite or NaN
-        self._shorten(~moved, value - before)
-        if not moved.any():
-            self._restart()
-            return moved
-        chosen = xp.asarray(moved)[:, None]
-        s = xp.where(chosen, trial - self.x, 0.0)
-        y = xp.where(chosen, gradient - self.gradient, 0.0)
-        self.x = xp.where(chosen, trial, self.x)
-        self.gradient = xp.where(chosen, gradient, self.gradient)
-        for i in np.flatnonzero(moved):
+        self.refused = np.where(self.going, ~np.isfinite(value), self.refused)
+        self.moved = self.going & (value <= before + DECREASE * length * self.slope)
+        self._shorten(~self.moved, value - before)
+        for i in np.flatnonzero(self.moved):
             self.values[i].append(float(value[i]))
-        self.iterations = self.iterations + moved
-        self.memory.learn(s, y)
-        self._aim(moved)
+        self.iterations = self.iterations + self.moved
+        self.slots = self.memory.learn(products, self.moved)
+        self.aims = np.zeros(self.rows.size, dtype=bool)
+        self._aim(self.moved)
         self._restart()
-        return moved
+        return self.moved
 
     def _aim(self, fresh):
         """New directions for some rows, and the slopes along them."""
-        xp = self.xp
-        direction = -self.memory.times(self.gradient)
-        slope = to_numpy(_dot(direction, self.gradient, xp))
+        if not fresh.any():
+            return
+        shares, gain, slope = self.memory.direction()
         if fresh.all():
-            self.direction, self.slope = direction, slope
-        else:
-            self.direction = xp.where(xp.asarray(fresh)[:, None], direction, self.direction)
-            self.slope = np.where(fresh, slope, self.slope)
-        self.length = np.where(fresh, 1.0, self.length)
-        self.trials = np.where(fresh, 0, self.trials)
+            self.shares, self.gain, self.slope = shares, gain, slope
+            self.length, self.trials = np.ones(fresh.size), np.zeros(fresh.size, dtype=int)
+            self.aims = fresh
+            return
+        self.shares = np.where(fresh[:, None], shares, self.shares)
+        self.gain, self.slope = np.where(fresh, gain, self.gain), np.where(fresh, slope, self.slope)
+        self.length, self.trials = np.where(fresh, 1.0, self.length), self.trials * ~fresh
+        self.aims = self.aims | fresh
 
     def _shorten(self, missed, rise):
         """Back to the minimum of the parabola through value, slope and the new value."""
+        if not missed.any():
+            return
         with np.errstate(divide="ignore", invalid="ignore"):
             bent = -0.5 * self.slope * self.length / (rise / self.length - self.slope)
         share = np.clip(np.nan_to_num(bent / self.length, nan=0.1), 0.1, 0.5)
@@ -153,125 +188,132 @@ class _Rows:
     def _restart(self):
         """Rows whose line search came to nothing forget what they learnt; a second time they end,
         as do rows whose gradient is zero."""
-        lost = self.trials >= MAX_TRIALS
+        lost = self.going & (self.trials >= MAX_TRIALS)
         knew = self.memory.forget(lost) if lost.any() else lost
         self.stuck = (lost & ~knew) | (self.slope == 0)
-        if (lost & knew).any():
-            self._aim(lost & knew)
+        self._aim(lost & knew)
 
-    def end(self, i, settled):
-        """`End` of one row."""
-        return End(
-            self.x[i].copy(),
-            self.values[i][-1],
-            int(self.iterations[i]),
-            settled,
-            bool(self.refused[i]),
-            self.memory.pairs_of(i),
+    def ends(self, done, settled):
+        """(row, `End`) of those that are done; the others go on without them."""
+        vectors, memory = self.vectors, self.memory
+        vectors.tell(self.moved, self.slots, False, 0.0, 0.0, 0.0)
+        vectors.advance()
+        self.moved, self.slots = np.zeros_like(self.moved), np.full_like(self.slots, -1)
+        found = []
+        for i in map(int, done):
+            x, value, iterations = vectors.x[i].copy(), self.values[i][-1], int(self.iterations[i])
+            flags, pairs = (bool(settled[i]), bool(self.refused[i])), memory.order(i)
+            end = End(x, value, iterations, *flags, vectors.pairs(i, pairs))
+            found.append((int(self.rows[i]), end))
+        self.going[done] = False
+        left = np.flatnonzero(self.going)
+        at_once = backend_of(self.vectors.x) == "numpy"  # where there is nothing to record anew
+        if left.size and (at_once or left.size <= SHARE_LEFT * self.going.size):
+            self._select(left)
+        return found
+
+    def _select(self, keep):
+        """Go on with some rows only."""
+        self.vectors.select(keep)
+        self.memory.select(keep)
+        for name in (
+            "rows",
+            "going",
+            "trials",
+            "iterations",
+            "refused",
+            "stuck",
+            "moved",
+            "slots",
+            "aims",
+            "gain",
+            "shares",
+            "slope",
+            "length",
+        ):
+            setattr(self, name, getattr(self, name)[keep])
+        self.values = [self.values[i] for i in keep]
+        self._record()
+
+
+class _Vectors:
+    """The vectors of all rows, wherever the arrays live (`fourierreg.registration.kernels`)."""
+
+    def __init__(self, x, gradient, inverse, pairs):
+        xp = self.xp = array_module(x)
+        rows, size = x.shape
+        self.inverse = xp.ascontiguousarray(inverse)
+        self.x, self.gradient, self.fresh = x.copy(), gradient.copy(), gradient.copy()
+        self.direction, self.step, self.trial = (xp.zeros((rows, size)) for _ in range(3))
+        self.known = xp.zeros((rows, 2, MEMORY, size))
+        for row, known in enumerate(pairs):
+            if known is not None and known.steps.shape[0]:
+                count = min(MEMORY, known.steps.shape[0])
+                self.known[row, 0, :count] = known.steps[-count:]
+                self.known[row, 1, :count] = known.changes[-count:]
+        self.control = xp.zeros((rows, 5 + 2 * MEMORY))
+
+    def tell(self, accepted, slots, aims, gain, length, shares):
+        """What `advance` is to do with every row."""
+        said = np.empty(self.control.shape)
+        for column, values in enumerate((accepted, slots, aims, gain, length)):
+            said[:, column] = values
+        said[:, 5:] = shares
+        refill(self.control, said)
+
+    def advance(self):
+        """To the next trial points."""
+        rows, size = self.x.shape
+        inputs = [self.inverse, self.fresh, self.control]
+        outputs = [self.x, self.gradient, self.direction, self.step, self.trial, self.known]
+        launch(
+            "fourierreg.registration",
+            "advance",
+            inputs,
+            [],
+            outputs,
+            sizes=(rows, MEMORY, size),
+            blocks=voxel_blocks(size, rows),
+            parallel=rows > 1,
         )
+
+    def products(self):
+        """Of all pairs and of the trial points, (rows, 2 MEMORY + 3, 5)."""
+        rows, size = self.x.shape
+        out = self.xp.empty((rows, 2 * MEMORY + 3, 5))
+        launch(
+            "fourierreg.registration",
+            "products",
+            [self.inverse, self.gradient, self.fresh, self.step, self.known],
+            [],
+            [out],
+            sizes=(rows, MEMORY, size),
+            blocks=(rows * (2 * MEMORY + 3),),
+            scratch=5 * PARTS,
+            parallel=self.known.size >= PARALLEL_SIZE,
+        )
+        return out
+
+    def look(self):
+        """`products` on the host."""
+        return to_numpy(self.products())
+
+    def among_pairs(self):
+        """s·y and y·D y of all pairs of a row, each (rows, MEMORY, MEMORY), on the host."""
+        xp, (s, y) = self.xp, (self.known[:, 0], self.known[:, 1])
+        transposed = xp.swapaxes(y, 1, 2)
+        across = xp.matmul(s, transposed)
+        own = xp.matmul(y * self.inverse[:, None], transposed)
+        return to_numpy(across).copy(), to_numpy(own).copy()
+
+    def pairs(self, row, order):
+        """`Pairs` of a row, given the order of its slots."""
+        chosen = self.xp.asarray(np.asarray(order, dtype=int))
+        return Pairs(self.known[row, 0][chosen], self.known[row, 1][chosen])
 
     def select(self, keep):
         """Go on with some rows only."""
         chosen = self.xp.asarray(keep)
-        for name in ("x", "gradient", "direction"):
-            setattr(self, name, getattr(self, name)[chosen])
-        for name in ("rows", "length", "slope", "trials", "iterations", "refused", "stuck"):
-            setattr(self, name, getattr(self, name)[keep])
-        self.values = [self.values[i] for i in keep]
-        self.memory.select(keep, chosen)
-
-
-class _Memory:
-    """The pairs of all rows, in a ring, and their products: s·y and y·D y, D the diagonal."""
-
-    def __init__(self, inverse, gain, pairs, xp):
-        self.inverse, self.gain, self.xp = inverse, np.asarray(gain, dtype=float), xp
-        rows, size = inverse.shape
-        self.steps, self.changes = (xp.zeros((rows, MEMORY, size)) for _ in range(2))
-        self.age = np.full((rows, MEMORY), -1)
-        for row, known in enumerate(pairs):
-            if known is not None:
-                count = min(MEMORY, known.steps.shape[0])
-                if count:
-                    self.steps[row, :count] = known.steps[-count:]
-                    self.changes[row, :count] = known.changes[-count:]
-                self.age[row, :count] = np.arange(count)
-        transposed = xp.swapaxes(self.changes, 1, 2)
-        self.across = to_numpy(xp.matmul(self.steps, transposed)).copy()
-        scaled = self.changes * self.inverse[:, None]
-        self.own = to_numpy(xp.matmul(scaled, transposed)).copy()
-
-    def learn(self, s, y):
-        """Take up a pair of every row, in place of its oldest; none where s·y says nothing."""
-        xp, dy = self.xp, self.inverse * y
-        sy, ss, yy = to_numpy(xp.stack([_dot(s, y, xp), _dot(s, s, xp), _dot(y, y, xp)]))
-        rows = np.flatnonzero(sy > CURVED * np.sqrt(ss * yy))
-        if not rows.size:
-            return
-        slots = np.argmin(self.age[rows], axis=1)
-        there = xp.asarray(rows), xp.asarray(slots)
-        self.steps[there], self.changes[there] = s[there[0]], y[there[0]]
-        self.age[rows, slots] = self.age.max(axis=1)[rows] + 1
-        on_steps = xp.matmul(self.steps, y[:, :, None])
-        on_changes = xp.matmul(self.changes, xp.stack([s, dy], axis=2))
-        products = to_numpy(xp.concatenate([on_steps, on_changes], axis=2))[rows]
-        self.across[rows, :, slots] = products[:, :, 0]
-        self.across[rows, slots, :] = products[:, :, 1]
-        self.own[rows, :, slots] = self.own[rows, slots, :] = products[:, :, 2]
-
-    def times(self, g):
-        """B g of every row, B its inverse Hessian:
-
-        γ D g + S R⁻ᵀ [(E + γ YᵀDY) R⁻¹ Sᵀg - γ YᵀD g] - γ D Y R⁻¹ Sᵀg, R the upper triangle of
-        SᵀY in order of age, E its diagonal, γ = s·y / y·D y of the newest pair.
-        """
-        xp, dg = self.xp, self.inverse * g
-        known = self.age >= 0
-        if not known.any():
-            return xp.asarray(self.gain)[:, None] * dg
-        both = [xp.matmul(self.steps, g[:, :, None]), xp.matmul(self.changes, dg[:, :, None])]
-        on_steps, on_changes = to_numpy(xp.concatenate(both, axis=2)).transpose(2, 0, 1)
-        order = np.argsort(self.age, axis=1, kind="stable")
-        rows = np.arange(order.shape[0])[:, None]
-        matrix = (rows[:, :, None], order[:, :, None], order[:, None, :])
-        across, own = self.across[matrix], self.own[matrix]
-        e = np.diagonal(across, axis1=1, axis2=2)
-        newest = np.argmax(self.age, axis=1)[:, None]
-        sy, yy = (a[rows, newest, newest][:, 0] for a in (self.across, self.own))
-        gain = np.where(known.any(axis=1), sy / np.where(yy > 0, yy, 1.0), self.gain)[:, None]
-        upper = np.triu(across) + np.eye(MEMORY) * ~known[rows, order][:, :, None]
-        w = np.linalg.solve(upper, on_steps[rows, order][:, :, None])[:, :, 0]
-        inner = (own @ w[:, :, None])[:, :, 0]
-        right = e * w + gain * (inner - on_changes[rows, order])
-        p = np.linalg.solve(upper.transpose(0, 2, 1), right[:, :, None])[:, :, 0]
-        shares = np.zeros((2, *order.shape))
-        shares[0, rows, order], shares[1, rows, order] = p, -gain * w
-        shares = xp.asarray(shares)[:, :, None]
-        along_changes = xp.matmul(shares[1], self.changes)[:, 0]
-        gain = xp.asarray(gain)
-        return gain * dg + xp.matmul(shares[0], self.steps)[:, 0] + self.inverse * along_changes
-
-    def forget(self, rows):
-        """Drop the pairs of some rows; which of them had any."""
-        knew = rows & (self.age >= 0).any(axis=1)
-        for i in np.flatnonzero(rows):
-            self.steps[int(i)], self.changes[int(i)] = 0.0, 0.0
-            self.across[i], self.own[i], self.age[i] = 0.0, 0.0, -1
-        return knew
-
-    def pairs_of(self, i):
-        """`Pairs` of a row."""
-        order = [int(k) for k in np.argsort(self.age[i]) if self.age[i, k] >= 0]
-        chosen = self.xp.asarray(np.array(order, dtype=int))
-        return Pairs(self.steps[i][chosen], self.changes[i][chosen])
-
-    def select(self, keep, chosen):
-        """Go on with some rows only."""
-        self.inverse, self.steps = self.inverse[chosen], self.steps[chosen]
-        self.changes = self.changes[chosen]
-        for name in ("gain", "age", "across", "own"):
-            setattr(self, name, getattr(self, name)[keep])
-
-
-def _dot(a, b, xp):
-    return xp.sum(a * b, axis=1)
+        for name, value in vars(self).items():
+            if name != "xp":
+                setattr(self, name, value[chosen])

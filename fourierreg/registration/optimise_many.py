@@ -82,7 +82,9 @@ class _Pairs:
 
         ends = minimise_rows(
             self.objective,
+            self.totals,
             self.packed(v),
+            (first.total, self.packed(first.gradient)),
             inverse,
             gain,
             memories,
@@ -127,15 +129,17 @@ class _Pairs:
         return 1.0 / packed_diagonal(scale, band, xp).reshape(scale.shape[0], -1), gain
 
     def objective(self, x, rows):
-        """Energies and packed gradients of some pairs."""
+        """What says the energies of some pairs (rows, 5), and their packed gradients."""
         if self.chosen is None or not np.array_equal(rows, self.chosen[0]):
             problem, metric = self.problem, self.metric
             if rows.size < len(self.metrics):
                 problem, metric = problem.select(rows), metric.select(rows)
             self.chosen = rows.copy(), problem, metric
         _, problem, metric = self.chosen
-        evaluation = problem.evaluate(self.unpacked(x), metric)
-        self.energies[:, rows] = evaluation[:3]
-        if evaluation.gradient is None:
-            return evaluation.total, self.xp.zeros_like(x)
-        return evaluation.total, self.packed(evaluation.gradient)
+        numbers, slope, _ = problem.measure(self.unpacked(x), metric)
+        return self.xp.swapaxes(numbers, 0, 1), self.packed(slope)
+
+    def totals(self, numbers, rows):
+        """Energies of some pairs, from what `objective` says of them."""
+        self.energies[:, rows] = self.chosen[1].energies(numbers.T)
+        return self.energies[0, rows]

@@ -17,7 +17,7 @@ from scipy import fft
 
 from fourierreg.backend import backend_of
 from fourierreg.image.voxels import jacobian_determinant
-from fourierreg.registration.energy import MAX_DISPLACEMENT, MIN_DETERMINANT, Problem
+from fourierreg.registration.energy import MAX_DISPLACEMENT, Problem
 from fourierreg.spectral.band import frequencies
 from fourierreg.spectral.metric import Metric
 
@@ -117,14 +117,13 @@ class SpatialProblem(Problem):
         return SpatialGeodesic(metric, velocities, momenta, displacements)
 
     def judge(self, geodesic):
-        """Whether the end map is finite, does not fold and moves nothing beyond a quarter; and its
-        displacement."""
+        """As `Problem.judge`."""
         u, band = geodesic.displacement, geodesic.metric.band
         limits = MAX_DISPLACEMENT * np.asarray(band.extent)
-        largest = np.array([max(float(c.max()), -float(c.min())) for c in u])
-        if not np.all(largest <= limits):  # also where it is not a number
-            return False, u
-        return float(jacobian_determinant(u, self.spacing).min()) > MIN_DETERMINANT, u
+        reach = max(float(np.abs(c).max()) / limit for c, limit in zip(u, limits, strict=True))
+        if not np.isfinite(reach):
+            return np.array([0.0, np.inf, 0.0]), np.zeros_like(u)
+        return np.array([1.0, reach, float(jacobian_determinant(u, self.spacing).min())]), u
 
     def displacement(self, geodesic):
         """End displacement of the inverse map, in mm."""

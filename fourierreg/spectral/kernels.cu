@@ -127,3 +127,27 @@ FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, long long 
     }
     FOURIERREG_END
 }
+
+/* The matrix's entry of k and q lies `along` k and `across` q further, in numbers of its parts. */
+FOURIERREG_KERNEL contract(const real *values, const real *matrix, long long lead, long long n,
+                           long long after, long long parts, long long size, long long along,
+                           long long across, real *out)
+{
+    FOURIERREG_VOXEL(1, lead * size * after)
+    long long j = voxel % after, q = voxel / after % size, i = voxel / (after * size);
+    const real *x = values + (i * n * after + j) * parts, *m = matrix + q * across * parts;
+    real re = 0, im = 0;
+    if (parts == 1) {
+        for (long long k = 0; k < n; k++) re += m[k * along] * x[k * after];
+        out[voxel] = re;
+    } else {
+        for (long long k = 0; k < n; k++) {
+            const real *a = m + 2 * k * along, *b = x + 2 * k * after;
+            re += a[0] * b[0] - a[1] * b[1];
+            im += a[0] * b[1] + a[1] * b[0];
+        }
+        out[2 * voxel] = re;
+        out[2 * voxel + 1] = im;
+    }
+    FOURIERREG_END
+}

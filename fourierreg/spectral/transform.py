@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
 from fourierreg.spectral.band import frequencies
 
 
@@ -45,11 +46,46 @@ def _last_axis_analysis(cutoff, points, dtype, xp):
 
 
 def _contract(values, matrix, batch_axes, xp):
-    """Matrix product along one axis, without moving it: axes before it are a batch."""
+    """Matrix product along one axis, without moving it: axes before it are a batch.
+
+    By BLAS on the host. A GPU's BLAS cannot be recorded (`fourierreg.recording`), and these
+    matrices are so thin that reading the values is what takes the time.
+    """
     shape = values.shape
     lead, after = math.prod(shape[:batch_axes]), math.prod(shape[batch_axes + 1 :])
-    product = xp.matmul(matrix, values.reshape(lead, shape[batch_axes], after))
+    values = values.reshape(lead, shape[batch_axes], after)
+    if xp is np:
+        product = values[:, :, 0] @ matrix.T if after == 1 else np.matmul(matrix, values)
+    else:
+        product = _contracted(xp.ascontiguousarray(values), matrix, xp)
     return product.reshape(*shape[:batch_axes], matrix.shape[0], *shape[batch_axes + 1 :])
+
+
+def _contracted(values, matrix, xp):
+    """(lead, n, after) to (lead, N, after) by a matrix (N, n), which may be a transpose."""
+    lead, n, after = values.shape
+    out = xp.empty((lead, matrix.shape[0], after), dtype=values.dtype)
+    x, product = (_with_parts(a) for a in (values, out))
+    m = xp.swapaxes(_with_parts(matrix), 0, 1)
+    parts, *strides = m.shape[-1], *(stride // m.itemsize for stride in m.strides[:2])
+    launch(
+        "fourierreg.spectral",
+        "contract",
+        [x, m],
+        [],
+        [product],
+        sizes=(lead, n, after, parts, matrix.shape[0], *(stride // parts for stride in strides)),
+        blocks=voxel_blocks(lead * matrix.shape[0] * after),
+        parallel=out.size >= PARALLEL_SIZE,
+    )
+    return out
+
+
+def _with_parts(array):
+    """The same memory with one last axis more, of real and imaginary parts or of the value."""
+    if array.dtype.kind != "c":
+        return array[..., None]
+    return array.view(np.zeros(1, array.dtype).real.dtype).reshape(*array.shape, 2)
 
 
 def _complex_type(real):
@@ -81,7 +117,7 @@ def synthesis(coefficients, band, shape, dtype, xp):
         matrix = _exponentials(band.cutoff[j], shape[j], kind, xp)
         values = _contract(values, matrix, batch_axes=j + 1, xp=xp)
     values = xp.ascontiguousarray(values).view(dtype).reshape(-1, 2 * band.cutoff[-1] + 2)
-    values = values @ _last_axis(band.cutoff[-1], shape[-1], dtype, xp)
+    values = _contract(values, _last_axis(band.cutoff[-1], shape[-1], dtype, xp).T, 1, xp)
     return values.reshape(*batch, *shape)
 
 
@@ -107,7 +143,7 @@ def analysis(values, band, xp):
     real = values.dtype
     kind = _complex_type(real)
     matrix = _last_axis_analysis(band.cutoff[-1], shape[-1], real, xp)
-    coefficients = (values.reshape(-1, shape[-1]) @ matrix).view(kind)
+    coefficients = _contract(values.reshape(-1, shape[-1]), matrix.T, 1, xp).view(kind)
     coefficients = coefficients.reshape(-1, *shape[:-1], band.cutoff[-1] + 1)
     for j in reversed(range(d - 1)):
         matrix = _conjugate_exponentials(band.cutoff[j], shape[j], kind, xp)

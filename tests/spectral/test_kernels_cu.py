@@ -66,5 +66,24 @@ def test_multiply(compiled, d):
     laws.close(expected, by_hand)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("turned", [False, True], ids=["as it is", "transposed"])
+def test_contract(compiled, parts, turned):
+    library, dtype = compiled
+    values = random((3, 5, 4, parts), dtype)
+    matrix = random((7, 5, parts) if turned else (5, 7, parts), dtype, 1)
+    m = matrix.swapaxes(0, 1) if turned else matrix
+    expected, actual = np.empty((2, 3, 7, 4, parts), dtype)
+    kernels.contract(values, m, expected)
+    sizes = (3, 5, 4, parts, 7, *((1, 5) if turned else (7, 1)))
+    host.call(library, "contract", [values, matrix], sizes, [actual])
+    laws.close(actual, expected)
+    as_complex = [a[..., 0] + 1j * a[..., 1] if parts == 2 else a[..., 0] for a in (values, m)]
+    by_hand = np.einsum("inj,nq->iqj", *as_complex)
+    laws.close(expected[..., 0], by_hand.real)
+    if parts == 2:
+        laws.close(expected[..., 1], by_hand.imag)
+
+
 def test_scratch_is_what_lies_between_the_axes():
     assert _scratch((3, 5, 4), (4, 7, 10)) == 2 * (math.prod((3, 5, 4)) + 5 * 4 * 4 + 4 * 7 * 4)
