@@ -178,9 +178,11 @@ def launches(size, pairs):
             with guard.counting() as counter:
                 chosen = [group[:count] for group in images]
                 fourierreg.map_alpha_batch(*chosen, batch_size=count, spacing=spacing)
+            recorded = counter.pop("recorded", 0)
             print(
-                f"map_alpha_batch of {count} at {size}³: {counter.total() / count:.0f} launches a "
-                "pair",
+                f"map_alpha_batch of {count} at {size}³, a pair: {counter.total() / count:.0f} "
+                f"launches, of which {counter['replay'] / count:.0f} replay {recorded / count:.0f} "
+                "recorded ones",
                 flush=True,
             )
 

@@ -1,12 +1,15 @@
 /* What the CUDA C of every kernels.cu begins with; the tests, which compile those files with the
- * host compiler, define the same words for one thread (tests/host.py). `real` is float or double. */
+ * host compiler, define the same words for one thread (tests/host.py). `real` is float or double.
+ * What counts within a pair or a job is an int, which divides four times as fast as what counts all
+ * of them. */
 
 #define FOURIERREG_KERNEL extern "C" __global__ void
 #define FOURIERREG_INLINE __device__ static inline
 
 /* One thread to a voxel of one of many pairs, which a second axis of blocks counts. */
 #define FOURIERREG_VOXEL(pairs, count) \
-    long long pair = blockIdx.y, voxel = (long long)blockIdx.x * blockDim.x + threadIdx.x; \
+    long long pair = blockIdx.y; \
+    int voxel = blockIdx.x * blockDim.x + threadIdx.x; \
     if (pair >= (pairs) || voxel >= (count)) return;
 #define FOURIERREG_END
 
@@ -16,5 +19,5 @@
     if (job >= (count)) return;
 #define FOURIERREG_DONE
 #define FOURIERREG_EACH(i, count) \
-    for (long long i = threadIdx.x; i < (count); i += blockDim.x)
+    for (int i = threadIdx.x; i < (count); i += blockDim.x)
 #define FOURIERREG_WAIT __syncthreads();

@@ -13,13 +13,15 @@ import numpy as np
 
 _counter: collections.Counter | None = None
 _recorded = False
+_OF_CUBLAS = {"matmul", "__matmul__", "__rmatmul__", "dot", "vdot", "inner", "einsum", "tensordot"}
 
 
 @contextlib.contextmanager
 def counting():
     """Count, by name, what would be launches on a device: calls that fill arrays, and kernels.
 
-    Views are free. What a device's library makes of one call may be several launches.
+    Views are free. What a device's library makes of one call may be several launches. What
+    recorded work does is under one name, "recorded", and its calls under another, "replay".
     """
     global _counter
     before, _counter = _counter, collections.Counter()
@@ -31,8 +33,10 @@ def counting():
 
 @contextlib.contextmanager
 def recording():
-    """Refuse what recorded work must not do: wait for the device, or bring something to it."""
+    """A replay: refuse what recorded work must not do, wait for the device or bring something to
+    it."""
     global _recorded
+    count("replay")
     before, _recorded = _recorded, True
     try:
         yield
@@ -46,6 +50,12 @@ def _crosses():
         raise TypeError("recorded work must neither wait for the device nor bring anything to it")
 
 
+def _calls_a_library(name, module=""):
+    """Note a call of what CuPy has from cuBLAS, cuSOLVER or cuFFT."""
+    if _recorded and (name in _OF_CUBLAS or module.endswith(("linalg", "fft"))):
+        raise TypeError(f"recorded work must not call {name}: CuPy cannot record CUDA's libraries")
+
+
 def count(name, result=None, inputs=()):
     """Note a call, unless its result is a view of what it was given."""
     if _counter is None:
@@ -56,7 +66,7 @@ def count(name, result=None, inputs=()):
         isinstance(a, np.ndarray) and any(np.may_share_memory(a, x) for x in given) for a in made
     ):
         return
-    _counter[name] += 1
+    _counter["recorded" if _recorded else name] += 1
 
 
 class GuardArray:
@@ -157,6 +167,7 @@ def _guarded(function, *owner):
     """`function` of NumPy (or of an array, its owner), for disguised arrays."""
 
     def call(*args, **kwargs):
+        _calls_a_library(function.__name__, getattr(function, "__module__", None) or "")
         args = _strip(args)
         result = function(*args, **_strip(kwargs))
         if function is not np.empty:
@@ -168,6 +179,7 @@ def _guarded(function, *owner):
 
 def _method(name):
     def call(self, *others):
+        _calls_a_library(name)
         result = getattr(self._data, name)(*_strip(others))
         count(name)
         return self if result is self._data else wrap(result)

@@ -37,7 +37,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     numbers : sequence of float
         Passed as `real`.
     sizes : sequence of int
-        Of the arrays, for CUDA.
+        Of the arrays, for CUDA, which counts what is in one pair or job by 32 bits.
     blocks : tuple of int
         The grid of blocks, for CUDA.
     scratch : int
@@ -51,7 +51,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     numbers = [kind(x) for x in numbers]
     if on_device(outputs[0]):
         source = device_source(package, "double" if kind is np.float64 else "float")
-        arguments = [*inputs, *numbers, *(np.int64(n) for n in sizes), *outputs]
+        arguments = [*inputs, *numbers, *(np.int32(n) for n in sizes), *outputs]
         if scratch:
             xp = array_module(outputs[0])
             arguments.append(xp.empty((blocks[0], scratch), dtype=kind))

@@ -18,13 +18,13 @@ WORDS = {
     "FOURIERREG_KERNEL": "void",
     "FOURIERREG_INLINE": "static inline",
     "FOURIERREG_VOXEL(pairs, count)": "for (long long pair = 0; pair < (pairs); pair++) "
-    "for (long long voxel = 0; voxel < (count); voxel++) {",
+    "for (int voxel = 0; voxel < (count); voxel++) {",
     "FOURIERREG_END": "}",
     "FOURIERREG_JOB(count)": "for (long long job = 0; job < (count); job++) "
     '_Pragma("omp parallel num_threads(4)") {',
     "FOURIERREG_DONE": "}",
     "FOURIERREG_EACH(i, count)": '_Pragma("omp for schedule(static, 1) nowait") '
-    "for (long long i = 0; i < (count); i++)",
+    "for (int i = 0; i < (count); i++)",
     "FOURIERREG_WAIT": '_Pragma("omp barrier")',
 }
 
@@ -52,7 +52,7 @@ def call(library, name, inputs, sizes, outputs, numbers=(), scratch=0):
         outputs = [*outputs, np.full(scratch, np.nan, outputs[0].dtype)]
     arrays = [[ctypes.c_void_p(a.ctypes.data) for a in group] for group in (inputs, outputs)]
     plain = [real(x) for x in numbers]
-    getattr(library, name)(*arrays[0], *plain, *map(ctypes.c_longlong, sizes), *arrays[1])
+    getattr(library, name)(*arrays[0], *plain, *map(ctypes.c_int, sizes), *arrays[1])
 
 
 def compiled_fixture(package):

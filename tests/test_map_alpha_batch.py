@@ -63,7 +63,13 @@ def test_the_guard_gives_the_same(pairs, together):
     with fourierreg.use_backend("guard"):
         found = fourierreg.map_alpha_batch(pairs[0][:2], pairs[1][:2], **SETTING)
         assert type(found[0].displacement).__name__ == "GuardArray"
-    assert [r.alpha for r in found] == pytest.approx([r.alpha for r in together[:2]], rel=1e-3)
+    assert_alike(found, together[:2])
+
+
+def assert_alike(found, expected):
+    """α within a fraction of its error bar: where fits end is up to rounding."""
+    for one, other in zip(found, expected, strict=True):
+        assert abs(math.log(one.alpha / other.alpha)) < 0.25 * other.alpha_sd
 
 
 @pytest.mark.gpu
@@ -73,7 +79,7 @@ def test_a_gpu_gives_the_same(pairs, together):
     except (ImportError, RuntimeError) as error:
         pytest.skip(str(error))
     found = fourierreg.map_alpha_batch(*pairs, **SETTING)
-    assert [r.alpha for r in found] == pytest.approx([r.alpha for r in together], rel=1e-3)
+    assert_alike(found, together)
 
 
 def test_memory_that_runs_out_makes_the_batch_smaller(pairs, together, monkeypatch):
@@ -104,7 +110,7 @@ def test_one_pair_that_does_not_fit(pairs, monkeypatch):
 
 @pytest.mark.parametrize(
     ("free", "expected"),
-    [(None, 4), (10**12, 4), (2 * (10**6 * 110 + 3 * 16**3 * 3000) / 0.7 * 1.1, 2), (10, 1)],
+    [(None, 4), (10**12, 4), (2 * (10**6 * 170 + 3 * 16**3 * 3000) / 0.7 * 1.1, 2), (10, 1)],
 )
 def test_the_default_batch_is_what_fits(monkeypatch, free, expected):
     monkeypatch.setattr(module, "free_memory", lambda: free)

@@ -7,8 +7,7 @@ typedef struct {
     const real *v, *m, *dv, *du;
 } Point;
 
-FOURIERREG_INLINE Point point_at(const real *points, long long d, long long item, long long count,
-                                 long long voxel)
+FOURIERREG_INLINE Point point_at(const real *points, int d, int item, int count, int voxel)
 {
     Point at;
     at.v = points + 2 * d * (d + 1) * item * count + voxel;
@@ -18,16 +17,15 @@ FOURIERREG_INLINE Point point_at(const real *points, long long d, long long item
     return at;
 }
 
-FOURIERREG_KERNEL products(const real *points, long long batch, long long d, long long count,
-                           real *out)
+FOURIERREG_KERNEL products(const real *points, int batch, int d, int count, real *out)
 {
     FOURIERREG_VOXEL(batch, count)
     Point x = point_at(points, d, pair, count, voxel);
     real *carried = out + d * (d + 2) * pair * count + voxel;
     real *advected = carried + d * count, *flux = advected + d * count;
-    for (long long i = 0; i < d; i++) {
+    for (int i = 0; i < d; i++) {
         real c = 0, a = 0;
-        for (long long j = 0; j < d; j++) {
+        for (int j = 0; j < d; j++) {
             c += x.dv[(j * d + i) * count] * x.m[j * count];
             a += x.du[(i * d + j) * count] * x.v[j * count];
             flux[(i * d + j) * count] = x.m[i * count] * x.v[j * count];
@@ -38,18 +36,18 @@ FOURIERREG_KERNEL products(const real *points, long long batch, long long d, lon
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL products_tangent(const real *points, const real *changes, long long batch,
-                                   long long shared, long long d, long long count, real *out)
+FOURIERREG_KERNEL products_tangent(const real *points, const real *changes, int batch, int shared,
+                                   int d, int count, real *out)
 {
     FOURIERREG_VOXEL(batch, count)
     Point x = point_at(points, d, pair % shared, count, voxel);
     Point dx = point_at(changes, d, pair, count, voxel);
     real *carried = out + d * (d + 2) * pair * count + voxel;
     real *advected = carried + d * count, *flux = advected + d * count;
-    for (long long i = 0; i < d; i++) {
+    for (int i = 0; i < d; i++) {
         real c = 0, a = 0;
-        for (long long j = 0; j < d; j++) {
-            long long ij = (i * d + j) * count, ji = (j * d + i) * count;
+        for (int j = 0; j < d; j++) {
+            int ij = (i * d + j) * count, ji = (j * d + i) * count;
             c += dx.dv[ji] * x.m[j * count] + x.dv[ji] * dx.m[j * count];
             a += dx.du[ij] * x.v[j * count] + x.du[ij] * dx.v[j * count];
             flux[ij] = dx.m[i * count] * x.v[j * count] + x.m[i * count] * dx.v[j * count];
@@ -60,8 +58,8 @@ FOURIERREG_KERNEL products_tangent(const real *points, const real *changes, long
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, long long batch,
-                                   long long shared, long long d, long long count, real *out)
+FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, int batch, int shared,
+                                   int d, int count, real *out)
 {
     FOURIERREG_VOXEL(batch, count)
     Point x = point_at(points, d, pair % shared, count, voxel);
@@ -69,10 +67,10 @@ FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, lo
     const real *mu = y + d * count, *dy = mu + d * count;
     real *bracket = out + 2 * d * (d + 1) * pair * count + voxel;
     real *carried = bracket + d * count, *flux = carried + d * count, *flux_mu = flux + d * d * count;
-    for (long long i = 0; i < d; i++) {
+    for (int i = 0; i < d; i++) {
         real b = 0, c = 0;
-        for (long long j = 0; j < d; j++) {
-            long long ij = (i * d + j) * count, ji = (j * d + i) * count;
+        for (int j = 0; j < d; j++) {
+            int ij = (i * d + j) * count, ji = (j * d + i) * count;
             b += x.dv[ij] * y[j * count] - dy[ij] * x.v[j * count];
             c += dy[ji] * x.m[j * count] - x.du[ji] * mu[j * count];
             flux[ij] = x.m[i * count] * y[j * count];
@@ -85,15 +83,14 @@ FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, lo
 }
 
 /* Divergence of row i of a tensor of coefficients at stored frequency `at`: real and imaginary part. */
-FOURIERREG_INLINE void divergence(const real *tensor, const real *slopes, long long longest,
-                                  long long d, long long n1, long long n2, long long n3,
-                                  long long i, long long at, real *re, real *im)
+FOURIERREG_INLINE void divergence(const real *tensor, const real *slopes, int longest, int d,
+                                  int n1, int n2, int n3, int i, int at, real *re, real *im)
 {
-    long long band = n1 * n2 * n3;
+    int band = n1 * n2 * n3;
     *re = 0;
     *im = 0;
-    for (long long j = 0; j < d; j++) {
-        long long axis = 3 - d + j, k = axis == 0 ? at / (n2 * n3) : axis == 1 ? at / n3 % n2 : at % n3;
+    for (int j = 0; j < d; j++) {
+        int axis = 3 - d + j, k = axis == 0 ? at / (n2 * n3) : axis == 1 ? at / n3 % n2 : at % n3;
         real slope = slopes[axis * longest + k];
         *re -= slope * tensor[2 * ((i * d + j) * band + at) + 1];
         *im += slope * tensor[2 * ((i * d + j) * band + at)];
@@ -101,12 +98,11 @@ FOURIERREG_INLINE void divergence(const real *tensor, const real *slopes, long l
 }
 
 FOURIERREG_KERNEL rate(const real *states, const real *formed, const double *lower,
-                       const real *slopes, real keep, real step, long long batch,
-                       long long metrics, long long longest, long long d, long long n1,
-                       long long n2, long long n3, real *out)
+                       const real *slopes, real keep, real step, int batch, int metrics,
+                       int longest, int d, int n1, int n2, int n3, real *out)
 {
     FOURIERREG_VOXEL(batch, d * n1 * n2 * n3)
-    long long band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
+    int band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
     const real *carried = formed + 2 * d * (d + 2) * pair * band;
     const real *advected = carried + 2 * d * band, *flux = advected + 2 * d * band;
     const real *state = states + 4 * d * pair * band;
@@ -114,7 +110,7 @@ FOURIERREG_KERNEL rate(const real *states, const real *formed, const double *low
     double share = step / lower[pair % metrics * band + at];
     divergence(flux, slopes, longest, d, n1, n2, n3, i, at, div, div + 1);
     for (int part = 0; part < 2; part++) {
-        long long here = 2 * voxel + part;
+        int here = 2 * voxel + part;
         v[here] = (real)(keep * state[here] - share * (carried[here] + div[part]));
         u[here] = keep * state[2 * d * band + here] - step * (state[here] + advected[here]);
     }
@@ -122,12 +118,11 @@ FOURIERREG_KERNEL rate(const real *states, const real *formed, const double *low
 }
 
 FOURIERREG_KERNEL rate_adjoint(const real *covectors, const real *formed, const double *lower,
-                               const real *slopes, real keep, real step, long long batch,
-                               long long metrics, long long longest, long long d, long long n1,
-                               long long n2, long long n3, real *out)
+                               const real *slopes, real keep, real step, int batch, int metrics,
+                               int longest, int d, int n1, int n2, int n3, real *out)
 {
     FOURIERREG_VOXEL(batch, d * n1 * n2 * n3)
-    long long band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
+    int band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
     const real *bracket = formed + 4 * d * (d + 1) * pair * band;
     const real *carried = bracket + 2 * d * band, *flux = carried + 2 * d * band;
     const real *flux_mu = flux + 2 * d * d * band;
@@ -137,7 +132,7 @@ FOURIERREG_KERNEL rate_adjoint(const real *covectors, const real *formed, const 
     divergence(flux, slopes, longest, d, n1, n2, n3, i, at, div, div + 1);
     divergence(flux_mu, slopes, longest, d, n1, n2, n3, i, at, div_mu, div_mu + 1);
     for (int part = 0; part < 2; part++) {
-        long long here = 2 * voxel + part;
+        int here = 2 * voxel + part;
         double raised = share * (carried[here] - mu[here] + div[part]);
         y_out[here] = (real)(keep * y[here] + (raised - step * bracket[here]));
         mu_out[here] = keep * mu[here] + step * div_mu[part];

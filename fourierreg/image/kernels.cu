@@ -2,10 +2,10 @@
  * this file with the host compiler and compares the two (device.h). Grids are 3D, arrays C-ordered;
  * the passes of a registration take many pairs at once. Interpolation is linear and periodic. */
 
-FOURIERREG_INLINE real cell(real position, long long n, long long *low, long long *high)
+FOURIERREG_INLINE real cell(real position, int n, int *low, int *high)
 {
     real base = floor(position);
-    long long i = (long long)base % n;
+    int i = (int)base % n;
     if (i < 0) i += n;
     *low = i;
     *high = i + 1 == n ? 0 : i + 1;
@@ -15,8 +15,8 @@ FOURIERREG_INLINE real cell(real position, long long n, long long *low, long lon
 FOURIERREG_INLINE real lerp_(real a, real b, real t) { return a + t * (b - a); }
 
 /* Bilinear value in the plane k: (j0 | j1) x (i0 | i1). */
-FOURIERREG_INLINE real plane(const real *s, long long ny, long long nx, long long k, long long j0,
-                             long long j1, long long i0, long long i1, real b, real a)
+FOURIERREG_INLINE real plane(const real *s, int ny, int nx, int k, int j0, int j1, int i0, int i1,
+                             real b, real a)
 {
     const real *p = s + k * ny * nx;
     return lerp_(lerp_(p[j0 * nx + i0], p[j0 * nx + i1], a),
@@ -24,12 +24,11 @@ FOURIERREG_INLINE real plane(const real *s, long long ny, long long nx, long lon
 }
 
 FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real hy, real hx,
-                              long long count, long long nz, long long ny, long long nx,
-                              long long mz, long long my, long long mx, real *out)
+                              int count, int nz, int ny, int nx, int mz, int my, int mx, real *out)
 {
     FOURIERREG_VOXEL(1, mz * my * mx)
-    long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
-    long long k0, k1, j0, j1, i0, i1;
+    int x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
+    int k0, k1, j0, j1, i0, i1;
     real c = cell(z + u[voxel] * (1 / hz), nz, &k0, &k1);
     real b = cell(y + u[size + voxel] * (1 / hy), ny, &j0, &j1);
     real a = cell(x + u[2 * size + voxel] * (1 / hx), nx, &i0, &i1);
@@ -43,15 +42,15 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
 
 #define INVERSE_ITERATIONS 200
 
-FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real tolerance, long long nz,
-                         long long ny, long long nx, real *out)
+FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real tolerance, int nz, int ny,
+                         int nx, real *out)
 {
     FOURIERREG_VOXEL(1, nz * ny * nx)
-    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
     real w[3], scale[3] = {1 / hz, 1 / hy, 1 / hx};
     for (int f = 0; f < 3; f++) w[f] = -u[f * count + voxel];
     for (int step = 0; step < INVERSE_ITERATIONS; step++) {
-        long long k0, k1, j0, j1, i0, i1;
+        int k0, k1, j0, j1, i0, i1;
         real c = cell(z + w[0] * scale[0], nz, &k0, &k1);
         real b = cell(y + w[1] * scale[1], ny, &j0, &j1);
         real a = cell(x + w[2] * scale[2], nx, &i0, &i1);
@@ -70,13 +69,12 @@ FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real toleranc
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy, real hx,
-                          long long count, long long nz, long long ny, long long nx, long long mz,
-                          long long my, long long mx, real *out)
+FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy, real hx, int count,
+                          int nz, int ny, int nx, int mz, int my, int mx, real *out)
 {
     FOURIERREG_VOXEL(1, mz * my * mx)
-    long long x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
-    long long k, j, i, unused;
+    int x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
+    int k, j, i, unused;
     cell(z + u[voxel] / hz + (real)0.5, nz, &k, &unused);
     cell(y + u[size + voxel] / hy + (real)0.5, ny, &j, &unused);
     cell(x + u[2 * size + voxel] / hx + (real)0.5, nx, &i, &unused);
@@ -87,9 +85,8 @@ FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy,
 
 /* The interpolant and its slopes per voxel along the three axes. On a voxel it has a kink: the slope
  * there is the mean of both one-sided slopes. */
-FOURIERREG_INLINE real with_slope(const real *s, long long nz, long long ny, long long nx,
-                                  long long k0, long long k1, real c, long long j0, long long j1,
-                                  real b, long long i0, long long i1, real a, real *slope)
+FOURIERREG_INLINE real with_slope(const real *s, int nz, int ny, int nx, int k0, int k1, real c,
+                                  int j0, int j1, real b, int i0, int i1, real a, real *slope)
 {
     real low = plane(s, ny, nx, k0, j0, j1, i0, i1, b, a);
     real high = plane(s, ny, nx, k1, j0, j1, i0, i1, b, a);
@@ -104,17 +101,17 @@ FOURIERREG_INLINE real with_slope(const real *s, long long nz, long long ny, lon
              - lerp_(plane(s, ny, nx, k0, j0, j1, i0, i0, b, a),
                      plane(s, ny, nx, k1, j0, j1, i0, i0, b, a), c);
     if (a == 0) {
-        long long i_ = i0 == 0 ? nx - 1 : i0 - 1;
+        int i_ = i0 == 0 ? nx - 1 : i0 - 1;
         slope[2] = (slope[2] + value - lerp_(plane(s, ny, nx, k0, j0, j1, i_, i_, b, a),
                                              plane(s, ny, nx, k1, j0, j1, i_, i_, b, a), c)) / 2;
     }
     if (b == 0) {
-        long long j_ = j0 == 0 ? ny - 1 : j0 - 1;
+        int j_ = j0 == 0 ? ny - 1 : j0 - 1;
         slope[1] = (slope[1] + value - lerp_(plane(s, ny, nx, k0, j_, j_, i0, i1, b, a),
                                              plane(s, ny, nx, k1, j_, j_, i0, i1, b, a), c)) / 2;
     }
     if (c == 0) {
-        long long k_ = k0 == 0 ? nz - 1 : k0 - 1;
+        int k_ = k0 == 0 ? nz - 1 : k0 - 1;
         slope[0] = (slope[0] + low - plane(s, ny, nx, k_, j0, j1, i0, i1, b, a)) / 2;
     }
     return value;
@@ -123,11 +120,11 @@ FOURIERREG_INLINE real with_slope(const real *s, long long nz, long long ny, lon
 /* source(x + u) and its slopes per mm at a voxel of a grid (nz, ny, nx), of which each voxel holds a
  * whole number of the source's. */
 FOURIERREG_INLINE real source_at(const real *source, const real *u, real hz, real hy, real hx,
-                                 long long sz, long long sy, long long sx, long long nz,
-                                 long long ny, long long nx, long long voxel, real *slope)
+                                 int sz, int sy, int sx, int nz, int ny, int nx, int voxel,
+                                 real *slope)
 {
-    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
-    long long k0, k1, j0, j1, i0, i1, fz = sz / nz, fy = sy / ny, fx = sx / nx;
+    int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    int k0, k1, j0, j1, i0, i1, fz = sz / nz, fy = sy / ny, fx = sx / nx;
     real qz = fz / hz, qy = fy / hy, qx = fx / hx;
     real c = cell(fz * z + u[voxel] * qz, sz, &k0, &k1);
     real b = cell(fy * y + u[count + voxel] * qy, sy, &j0, &j1);
@@ -140,12 +137,12 @@ FOURIERREG_INLINE real source_at(const real *source, const real *u, real hz, rea
 }
 
 FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real hz,
-                                     real hy, real hx, long long pairs, long long sz, long long sy,
-                                     long long sx, long long nz, long long ny, long long nx,
-                                     real *residual, real *force)
+                                     real hy, real hx, int pairs, int sz, int sy, int sx, int nz,
+                                     int ny, int nx, real *residual, real *force)
 {
     FOURIERREG_VOXEL(pairs, nz * ny * nx)
-    long long count = nz * ny * nx, here = pair * count + voxel;
+    int count = nz * ny * nx;
+    long long here = pair * count + voxel;
     real g[3], value = source_at(source + pair * sz * sy * sx, u + 3 * pair * count, hz, hy, hx, sz,
                                  sy, sx, nz, ny, nx, voxel, g);
     real r = value - target[here];
@@ -155,11 +152,11 @@ FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, con
 }
 
 FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, real hy, real hx,
-                                  long long pairs, long long sz, long long sy, long long sx,
-                                  long long nz, long long ny, long long nx, real *value, real *slope)
+                                  int pairs, int sz, int sy, int sx, int nz, int ny, int nx,
+                                  real *value, real *slope)
 {
     FOURIERREG_VOXEL(pairs, nz * ny * nx)
-    long long count = nz * ny * nx;
+    int count = nz * ny * nx;
     real g[3];
     value[pair * count + voxel] = source_at(source + pair * sz * sy * sx, u + 3 * pair * count, hz,
                                             hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
@@ -167,12 +164,12 @@ FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, re
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, long long pairs,
-                                       long long nz, long long ny, long long nx, real *out)
+FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, int pairs, int nz,
+                                       int ny, int nx, real *out)
 {
     FOURIERREG_VOXEL(pairs, nz * ny * nx)
-    long long x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
-    long long down[3], up[3];
+    int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    int down[3], up[3];
     const real *v = u + 3 * pair * count;
     real step[3] = {2 * hz, 2 * hy, 2 * hx}, m[3][3];
     down[0] = ((z + nz - 1) % nz * ny + y) * nx + x;

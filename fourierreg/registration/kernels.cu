@@ -2,13 +2,14 @@
  * says what the arrays are, is kernels.py, and a test compiles this file with the host compiler and
  * compares the two (device.h). */
 
-FOURIERREG_KERNEL advance(const real *inverse, const real *fresh, const real *control,
-                          long long rows, long long memory, long long size, real *x,
-                          real *gradient, real *direction, real *step, real *trial, real *known)
+FOURIERREG_KERNEL advance(const real *inverse, const real *fresh, const real *control, int rows,
+                          int memory, int size, real *x, real *gradient, real *direction,
+                          real *step, real *trial, real *known)
 {
     FOURIERREG_VOXEL(rows, size)
     const real *said = control + pair * (5 + 2 * memory), *shares = said + 5;
-    long long i = pair * size + voxel, slot = (long long)said[1];
+    long long i = pair * size + voxel;
+    int slot = (int)said[1];
     real *s = known + 2 * pair * memory * size + voxel, *y = s + memory * size;
     if (said[0] != 0) {
         if (slot >= 0) {
@@ -20,7 +21,7 @@ FOURIERREG_KERNEL advance(const real *inverse, const real *fresh, const real *co
     }
     if (said[2] != 0) {
         real scaled = said[3] * gradient[i], plain = 0;
-        for (long long k = 0; k < memory; k++) {
+        for (int k = 0; k < memory; k++) {
             if (shares[memory + k] != 0) scaled += shares[memory + k] * y[k * size];
             if (shares[k] != 0) plain += shares[k] * s[k * size];
         }
@@ -35,18 +36,19 @@ FOURIERREG_KERNEL advance(const real *inverse, const real *fresh, const real *co
 #define PARTS 512
 
 FOURIERREG_KERNEL products(const real *inverse, const real *gradient, const real *fresh,
-                           const real *step, const real *known, long long rows, long long memory,
-                           long long size, real *out, real *scratch)
+                           const real *step, const real *known, int rows, int memory, int size,
+                           real *out, real *scratch)
 {
     FOURIERREG_JOB(rows * (2 * memory + 3))
-    long long row = job / (2 * memory + 3), j = job % (2 * memory + 3);
+    long long row = job / (2 * memory + 3);
+    int j = job % (2 * memory + 3);
     const real *d = inverse + row * size, *g = gradient + row * size, *f = fresh + row * size;
     const real *s = step + row * size, *a = known + (2 * row * memory + j) * size;
     if (j >= 2 * memory) a = j == 2 * memory ? s : f;
     real *sums = scratch + job * 5 * PARTS;
     FOURIERREG_EACH(part, PARTS) {
         real with_s = 0, with_y = 0, with_dy = 0, with_f = 0, with_df = 0;
-        for (long long i = part; i < size; i += PARTS) {
+        for (int i = part; i < size; i += PARTS) {
             real change = f[i] - g[i], b = j == 2 * memory + 1 ? change : a[i];
             with_s += b * s[i];
             with_y += b * change;
@@ -60,10 +62,10 @@ FOURIERREG_KERNEL products(const real *inverse, const real *gradient, const real
         sums[3 * PARTS + part] = with_f;
         sums[4 * PARTS + part] = with_df;
     }
-    for (long long half = PARTS / 2; half > 0; half /= 2) {
+    for (int half = PARTS / 2; half > 0; half /= 2) {
         FOURIERREG_WAIT
         FOURIERREG_EACH(i, 5 * half) {
-            long long at = i / half * PARTS + i % half;
+            int at = i / half * PARTS + i % half;
             sums[at] += sums[at + half];
         }
     }

@@ -4,7 +4,7 @@ SciPy's minimises one function, on the host. Here all rows take their steps toge
 arrays live, each with its own step length, memory and end. An iteration is the same work whatever
 it decides, so that a GPU repeats it from a recording: a few numbers a row cross to it, and a few
 come back. The direction is that of the compact form of Byrd, Nocedal and Schnabel (1994), whose
-small triangular systems are the host's (`memory`).
+small triangular systems are the host's (`limited_memory`).
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from fourierreg.backend import array_module, backend_of, refill, to_numpy
 from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
 from fourierreg.recording import Recorded
-from fourierreg.registration.memory import MEMORY, Memory
+from fourierreg.registration.limited_memory import MEMORY, Memory
 
 DECREASE = 1e-3  # of the slope, that a step must bring (Armijo), as SciPy's
 MAX_TRIALS = 20  # of a line search, as SciPy's

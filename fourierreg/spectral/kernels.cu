@@ -5,17 +5,16 @@
 /* out_q = sum_r exp(+-2 pi i q r / N) x_r along the third axis of planar complex fields: x is
  * (2, P, n, Q), out (2, P', N, Q') with the same points in the same order along its other axes;
  * cosines (N / 2 + 1, n / 2 + 1), sines ((N - 1) / 2, (n - 1) / 2). */
-FOURIERREG_INLINE void transform(const real *x, long long P, long long n, long long Q,
-                                 const real *cosines, const real *sines, real sign, long long N,
-                                 long long Qout, real *out)
+FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real *cosines,
+                                 const real *sines, real sign, int N, int Qout, real *out)
 {
-    long long size = P * Q, evens = n / 2 + 1, odds = (n - 1) / 2;
+    int size = P * Q, evens = n / 2 + 1, odds = (n - 1) / 2;
     FOURIERREG_EACH(job, (N / 2 + 1) * size) {
-        long long q = job / size, i = job % size, mirror = (N - q) % N;
+        int q = job / size, i = job % size, mirror = (N - q) % N;
         const real *re = x + i / Q * n * Q + i % Q, *im = re + size * n;
         real c_re = 0, c_im = 0, s_re = 0, s_im = 0;
-        for (long long r = 0; r < evens; r++) {
-            long long a = r * Q, b = (n - r) * Q;
+        for (int r = 0; r < evens; r++) {
+            int a = r * Q, b = (n - r) * Q;
             int paired = r > 0 && r <= odds;
             real w = cosines[q * evens + r], v = 0;
             c_re += w * (paired ? re[a] + re[b] : re[a]);
@@ -25,7 +24,7 @@ FOURIERREG_INLINE void transform(const real *x, long long P, long long n, long l
             s_re += v * (re[a] - re[b]);
             s_im += v * (im[a] - im[b]);
         }
-        long long here = i / Qout * N * Qout + i % Qout, there = here + mirror * Qout;
+        int here = i / Qout * N * Qout + i % Qout, there = here + mirror * Qout;
         here += q * Qout;
         out[here] = c_re - s_im;
         out[size * N + here] = c_im + s_re;
@@ -37,17 +36,16 @@ FOURIERREG_INLINE void transform(const real *x, long long P, long long n, long l
 
 FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, const double *lower,
                           const real *slopes, const real *c1, const real *s1, const real *c2,
-                          const real *s2, const real *c3, const real *s3, long long batch,
-                          long long components, long long count, long long pairs,
-                          long long longest, long long n1, long long n2, long long n3,
-                          long long size1, long long size2, long long size3, real *out,
-                          real *scratch)
+                          const real *s2, const real *c3, const real *s3, int batch, int components,
+                          int count, int pairs, int longest, int n1, int n2, int n3, int size1,
+                          int size2, int size3, real *out, real *scratch)
 {
     FOURIERREG_JOB(batch * count)
-    long long item = job / count, f = job % count, kind = fields[2 * f + 1], band = n1 * n2 * n3;
+    long long item = job / count;
+    int f = job % count, kind = fields[2 * f + 1], band = n1 * n2 * n3;
     const real *x = coefficients + 2 * band * (item * components + fields[2 * f]);
     const double *l = lower + band * (item % pairs);
-    long long planes = size1 * size2;
+    int planes = size1 * size2;
     real *loaded = scratch + job * 2 * (band + n2 * n3 * size1 + n3 * planes);
     real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * size1;
     real *values = out + job * size3 * planes;
@@ -57,7 +55,7 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
             re = (real)(l[i] * re);
             im = (real)(l[i] * im);
         } else if (kind > 1) {
-            long long k = kind == 2 ? i / (n2 * n3) : kind == 3 ? i / n3 % n2 : i % n3;
+            int k = kind == 2 ? i / (n2 * n3) : kind == 3 ? i / n3 % n2 : i % n3;
             real slope = slopes[(kind - 2) * longest + k], was = re;
             re = -slope * im;
             im = slope * was;
@@ -69,11 +67,11 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
     transform(loaded, 1, n1, n2 * n3, c1, s1, 1, size1, 1, first);
     transform(first, 1, n2, n3 * size1, c2, s2, 1, size2, size1, second);
     FOURIERREG_EACH(i, (size3 / 2 + 1) * planes) {
-        long long q = i / planes, p = i % planes, mirror = (size3 - q) % size3;
+        int q = i / planes, p = i % planes, mirror = (size3 - q) % size3;
         real c = 0, s = 0;
-        for (long long k = 0; k < n3; k++) c += c3[q * n3 + k] * second[k * planes + p];
+        for (int k = 0; k < n3; k++) c += c3[q * n3 + k] * second[k * planes + p];
         if (mirror != q)
-            for (long long k = 1; k < n3; k++)
+            for (int k = 1; k < n3; k++)
                 s += s3[(q - 1) * (n3 - 1) + k - 1] * second[(n3 + k) * planes + p];
         values[q * planes + p] = c - s;
         values[mirror * planes + p] = c + s;
@@ -82,20 +80,20 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
 }
 
 FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, const real *c2,
-                            const real *s2, const real *c3, const real *s3, long long batch,
-                            long long n1, long long n2, long long n3, long long size1,
-                            long long size2, long long size3, real *out, real *scratch)
+                            const real *s2, const real *c3, const real *s3, int batch, int n1,
+                            int n2, int n3, int size1, int size2, int size3, real *out,
+                            real *scratch)
 {
     FOURIERREG_JOB(batch)
-    long long band = n1 * n2 * n3, planes = size1 * size2;
-    long long evens = size3 / 2 + 1, odds = (size3 - 1) / 2;
+    int band = n1 * n2 * n3, planes = size1 * size2;
+    int evens = size3 / 2 + 1, odds = (size3 - 1) / 2;
     const real *values = grid + job * size3 * planes;
     real *third = scratch + job * 2 * (band + n2 * n3 * size1 + n3 * planes);
     real *second = third + 2 * band, *first = second + 2 * n2 * n3 * size1;
     FOURIERREG_EACH(i, n3 * planes) {
-        long long k = i / planes, p = i % planes;
+        int k = i / planes, p = i % planes;
         real c = 0, s = 0;
-        for (long long r = 0; r < evens; r++) {
+        for (int r = 0; r < evens; r++) {
             const real *here = values + r * planes + p, *there = values + (size3 - r) * planes + p;
             int paired = r > 0 && r <= odds;
             c += c3[k * evens + r] * (paired ? *here + *there : *here);
@@ -114,40 +112,41 @@ FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, co
     FOURIERREG_DONE
 }
 
-FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, long long batch,
-                           long long shared, long long d, long long count, real *out)
+FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, int batch, int shared, int d,
+                           int count, real *out)
 {
     FOURIERREG_VOXEL(batch, count)
     const real *matrix = matrices + d * d * (pair % shared) * count + voxel;
     const real *vector = vectors + d * pair * count + voxel;
-    for (long long i = 0; i < d; i++) {
+    for (int i = 0; i < d; i++) {
         real sum = 0;
-        for (long long j = 0; j < d; j++) sum += matrix[(i * d + j) * count] * vector[j * count];
+        for (int j = 0; j < d; j++) sum += matrix[(i * d + j) * count] * vector[j * count];
         out[(d * pair + i) * count + voxel] = sum;
     }
     FOURIERREG_END
 }
 
 /* The matrix's entry of k and q lies `along` k and `across` q further, in numbers of its parts. */
-FOURIERREG_KERNEL contract(const real *values, const real *matrix, long long lead, long long n,
-                           long long after, long long parts, long long size, long long along,
-                           long long across, real *out)
+FOURIERREG_KERNEL contract(const real *values, const real *matrix, int batch, int lead, int n,
+                           int after, int parts, int size, int along, int across, real *out)
 {
-    FOURIERREG_VOXEL(1, lead * size * after)
-    long long j = voxel % after, q = voxel / after % size, i = voxel / (after * size);
-    const real *x = values + (i * n * after + j) * parts, *m = matrix + q * across * parts;
+    FOURIERREG_VOXEL(batch, lead * size * after)
+    int j = voxel % after, q = voxel / after % size, i = voxel / (after * size);
+    const real *x = values + ((pair * lead + i) * n * after + j) * parts;
+    const real *m = matrix + q * across * parts;
+    real *here = out + (pair * lead * size * after + voxel) * parts;
     real re = 0, im = 0;
     if (parts == 1) {
-        for (long long k = 0; k < n; k++) re += m[k * along] * x[k * after];
-        out[voxel] = re;
+        for (int k = 0; k < n; k++) re += m[k * along] * x[k * after];
+        here[0] = re;
     } else {
-        for (long long k = 0; k < n; k++) {
+        for (int k = 0; k < n; k++) {
             const real *a = m + 2 * k * along, *b = x + 2 * k * after;
             re += a[0] * b[0] - a[1] * b[1];
             im += a[0] * b[1] + a[1] * b[0];
         }
-        out[2 * voxel] = re;
-        out[2 * voxel + 1] = im;
+        here[0] = re;
+        here[1] = im;
     }
     FOURIERREG_END
 }

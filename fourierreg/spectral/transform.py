@@ -57,25 +57,28 @@ def _contract(values, matrix, batch_axes, xp):
     if xp is np:
         product = values[:, :, 0] @ matrix.T if after == 1 else np.matmul(matrix, values)
     else:
-        product = _contracted(xp.ascontiguousarray(values), matrix, xp)
+        product = _contracted(xp.ascontiguousarray(values), matrix, shape[0], xp)
     return product.reshape(*shape[:batch_axes], matrix.shape[0], *shape[batch_axes + 1 :])
 
 
-def _contracted(values, matrix, xp):
-    """(lead, n, after) to (lead, N, after) by a matrix (N, n), which may be a transpose."""
+def _contracted(values, matrix, items, xp):
+    """(lead, n, after) to (lead, N, after) by a matrix (N, n), which may be a transpose; `lead` is
+    a multiple of the number of items."""
     lead, n, after = values.shape
-    out = xp.empty((lead, matrix.shape[0], after), dtype=values.dtype)
+    size = matrix.shape[0]
+    out = xp.empty((lead, size, after), dtype=values.dtype)
     x, product = (_with_parts(a) for a in (values, out))
     m = xp.swapaxes(_with_parts(matrix), 0, 1)
-    parts, *strides = m.shape[-1], *(stride // m.itemsize for stride in m.strides[:2])
+    each, parts = lead // items, m.shape[-1]
+    along, across = (stride // (m.itemsize * parts) for stride in m.strides[:2])
     launch(
         "fourierreg.spectral",
         "contract",
         [x, m],
         [],
         [product],
-        sizes=(lead, n, after, parts, matrix.shape[0], *(stride // parts for stride in strides)),
-        blocks=voxel_blocks(lead * matrix.shape[0] * after),
+        sizes=(items, each, n, after, parts, size, along, across),
+        blocks=voxel_blocks(each * size * after, items),
         parallel=out.size >= PARALLEL_SIZE,
     )
     return out
@@ -116,8 +119,9 @@ def synthesis(coefficients, band, shape, dtype, xp):
     for j in range(d - 1):
         matrix = _exponentials(band.cutoff[j], shape[j], kind, xp)
         values = _contract(values, matrix, batch_axes=j + 1, xp=xp)
-    values = xp.ascontiguousarray(values).view(dtype).reshape(-1, 2 * band.cutoff[-1] + 2)
-    values = _contract(values, _last_axis(band.cutoff[-1], shape[-1], dtype, xp).T, 1, xp)
+    values = xp.ascontiguousarray(values).view(dtype)
+    values = values.reshape(values.shape[0], -1, 2 * band.cutoff[-1] + 2)
+    values = _contract(values, _last_axis(band.cutoff[-1], shape[-1], dtype, xp).T, 2, xp)
     return values.reshape(*batch, *shape)
 
 
@@ -143,7 +147,8 @@ def analysis(values, band, xp):
     real = values.dtype
     kind = _complex_type(real)
     matrix = _last_axis_analysis(band.cutoff[-1], shape[-1], real, xp)
-    coefficients = _contract(values.reshape(-1, shape[-1]), matrix.T, 1, xp).view(kind)
+    values = values.reshape(math.prod(batch), -1, shape[-1])
+    coefficients = _contract(values, matrix.T, 2, xp).view(kind)
     coefficients = coefficients.reshape(-1, *shape[:-1], band.cutoff[-1] + 1)
     for j in reversed(range(d - 1)):
         matrix = _conjugate_exponentials(band.cutoff[j], shape[j], kind, xp)

@@ -70,12 +70,12 @@ def test_multiply(compiled, d):
 @pytest.mark.parametrize("turned", [False, True], ids=["as it is", "transposed"])
 def test_contract(compiled, parts, turned):
     library, dtype = compiled
-    values = random((3, 5, 4, parts), dtype)
+    values = random((3 * 2, 5, 4, parts), dtype)
     matrix = random((7, 5, parts) if turned else (5, 7, parts), dtype, 1)
     m = matrix.swapaxes(0, 1) if turned else matrix
-    expected, actual = np.empty((2, 3, 7, 4, parts), dtype)
+    expected, actual = np.empty((2, 3 * 2, 7, 4, parts), dtype)
     kernels.contract(values, m, expected)
-    sizes = (3, 5, 4, parts, 7, *((1, 5) if turned else (7, 1)))
+    sizes = (3, 2, 5, 4, parts, 7, *((1, 5) if turned else (7, 1)))
     host.call(library, "contract", [values, matrix], sizes, [actual])
     laws.close(actual, expected)
     as_complex = [a[..., 0] + 1j * a[..., 1] if parts == 2 else a[..., 0] for a in (values, m)]

@@ -1,0 +1,205 @@
+"""Recorded work: the same numbers at every call, and nothing that a recording could not hold."""
+
+import contextlib
+import gc
+import types
+
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg import backend as backends
+from fourierreg import guard
+from fourierreg.backend import active_module, asarray, refill, to_numpy
+from fourierreg.recording import Recorded
+
+
+@pytest.fixture(params=["numpy", "guard", pytest.param("cupy", marks=pytest.mark.gpu)])
+def anywhere(request):
+    """Every backend there is here."""
+    try:
+        fourierreg.set_backend(request.param)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(str(error))
+    yield active_module()
+    fourierreg.set_backend("numpy")
+
+
+def test_what_changes_is_taken_from_arrays(anywhere):
+    xp, x, total = anywhere, asarray(np.zeros(5)), asarray(np.zeros(5))
+
+    def add():
+        total[...] += x
+        temporary = xp.sqrt(total) * 2.0
+        return xp.sum(temporary * temporary)
+
+    added = Recorded(add, xp)
+    for count in range(1, 6):
+        refill(x, np.full(5, float(count)))
+        assert float(to_numpy(added())) == pytest.approx(4 * 5 * sum(range(count + 1)))
+    np.testing.assert_allclose(to_numpy(total), 15.0)
+
+
+CROSSINGS = {
+    "to_numpy": lambda x: to_numpy(x),
+    "float": lambda x: float(x[0]),
+    "bool": lambda x: bool(x[0] > 0),
+    "asarray": lambda x: asarray(np.ones(2)),
+    "refill": lambda x: refill(x, np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_the_guard_refuses_what_cannot_be_recorded(name):
+    with fourierreg.use_backend("guard"):
+        x = asarray(np.zeros(2))
+        work = Recorded(lambda: CROSSINGS[name](x), active_module())
+        work()  # as it is written
+        with pytest.raises(TypeError, match="neither wait for the device nor bring anything"):
+            work()
+        CROSSINGS[name](x)  # outside it is allowed
+
+
+@pytest.mark.parametrize(
+    "library",
+    [lambda x, xp: x @ x, lambda x, xp: xp.einsum("i,i", x, x), lambda x, xp: xp.linalg.norm(x)],
+)
+def test_the_guard_refuses_libraries_that_cannot_be_recorded(library):
+    with fourierreg.use_backend("guard"):
+        x = asarray(np.ones(2))
+        work = Recorded(lambda: library(x, active_module()), active_module())
+        work()
+        with pytest.raises(TypeError, match="CuPy cannot record CUDA's libraries"):
+            work()
+
+
+def test_the_guard_counts_replays_apart():
+    with fourierreg.use_backend("guard"):
+        x = asarray(np.zeros(2))
+        work = Recorded(lambda: x + 1.0 + x, active_module())
+        with guard.counting() as counter:
+            for _ in range(3):
+                work()
+    assert counter == {"__add__": 2, "replay": 2, "recorded": 4}
+
+
+class Stream:
+    """Of a CUDA that says what it was asked."""
+
+    def __init__(self, log, refuses):
+        self.log, self.refuses = log, refuses
+
+    def __enter__(self):
+        self.log.append("enter")
+        return self
+
+    def __exit__(self, *_):
+        self.log.append("exit")
+
+    def record(self):
+        return "event"
+
+    def wait_event(self, event):
+        assert event == "event"
+
+    def begin_capture(self):
+        self.log.append("begin")
+
+    def end_capture(self):
+        self.log.append("end")
+        if self.refuses:
+            raise RuntimeError("this cannot be captured")
+        return types.SimpleNamespace(launch=lambda: self.log.append("launch"))
+
+
+class Pool:
+    """A memory pool that has as much as it is told."""
+
+    def __init__(self):
+        self.room, self.freed = 10, 0
+
+    def malloc(self, size):
+        if size > self.room:
+            raise MemoryError(f"{size} bytes")
+        return size
+
+    def free_all_blocks(self):
+        self.freed += 1
+
+
+@pytest.fixture(params=[False, True], ids=["takes", "refuses"])
+def cuda(request, monkeypatch):
+    """A namespace with a CUDA of that kind, in place of CuPy."""
+    log, default, allocators = [], Pool(), []
+
+    @contextlib.contextmanager
+    def using_allocator(allocate):
+        allocators.append(allocate)
+        yield
+
+    namespace = types.SimpleNamespace(
+        cuda=types.SimpleNamespace(
+            get_current_stream=lambda: Stream([], False),
+            Stream=lambda non_blocking: Stream(log, request.param),
+            MemoryPool=Pool,
+            using_allocator=using_allocator,
+        ),
+        get_default_memory_pool=lambda: default,
+    )
+    monkeypatch.setattr(backends, "_cupy", lambda: namespace)
+    monkeypatch.setattr(backends, "_active", "cupy")
+    monkeypatch.setattr(backends, "_places", [])
+    monkeypatch.setattr(backends, "_spare_places", [])
+    return types.SimpleNamespace(
+        xp=namespace, log=log, refuses=request.param, default=default, allocators=allocators
+    )
+
+
+def test_the_second_call_is_recorded(cuda):
+    called = []
+    work = Recorded(lambda: called.append("called") or len(called), cuda.xp)
+    assert work() == 1 and cuda.log == ["enter", "exit"]
+    if cuda.refuses:
+        with pytest.warns(RuntimeWarning, match="could not be recorded .this cannot be captured"):
+            assert work() == 3  # recorded in vain, and as it is written
+        assert work() == 4 and cuda.log.count("begin") == 1
+        return
+    assert work() == work() == work() == 2
+    assert cuda.log == ["enter", "exit", "enter", "begin", "end", "exit", *["launch"] * 3]
+
+
+def test_work_that_fails_while_it_is_recorded_ends_the_capture(cuda):
+    calls = []
+
+    def fails():
+        calls.append(0)
+        if len(calls) == 2:
+            raise RuntimeError("not in a recording")
+        return len(calls)
+
+    work = Recorded(fails, cuda.xp)
+    work()
+    with pytest.warns(RuntimeWarning, match="not in a recording"):
+        assert work() == 3
+    assert cuda.log.count("begin") == cuda.log.count("end") == 1
+
+
+def test_a_place_is_used_again_but_never_by_two(cuda):
+    one, two = (Recorded(lambda: None, cuda.xp) for _ in range(2))
+    assert len(backends._places) == 2 and not backends._spare_places
+    del one
+    gc.collect()
+    assert len(backends._spare_places) == 1
+    three = Recorded(lambda: None, cuda.xp)
+    assert len(backends._places) == 2
+    assert two is not three
+
+
+def test_memory_that_other_pools_keep_is_freed_first(cuda):
+    work = Recorded(lambda: None, cuda.xp)
+    work()
+    allocate = cuda.allocators[0]
+    assert allocate(5) == 5 and cuda.default.freed == 0
+    with pytest.raises(MemoryError):
+        allocate(20)
+    assert cuda.default.freed == 1
