@@ -6,6 +6,7 @@ Nothing is ever moved silently in between, and mixing backends raises. This is t
 that names CuPy.
 """
 
+import collections
 import contextlib
 import functools
 import gc
@@ -20,8 +21,8 @@ from fourierreg import guard
 BACKENDS = ("numpy", "cupy", "guard")
 
 _active = "numpy"
-_places: list = []  # for recorded work on a GPU, all that were made
-_spare_places: list = []  # and those that no recording has
+_places: list = []  # for recorded work on GPUs, all that were made
+_spare_places: dict = collections.defaultdict(list)  # by GPU, those that no recording has
 
 
 @functools.cache
@@ -189,7 +190,8 @@ def release_memory():
     """Give back what the backend keeps for later arrays: to other programs, or other sizes."""
     gc.collect()
     if _active == "cupy":
-        for pool in (_cupy().get_default_memory_pool(), *(p.pool for p in _spare_places)):
+        spare = [place.pool for places in _spare_places.values() for place in places]
+        for pool in (_cupy().get_default_memory_pool(), *spare):
             pool.free_all_blocks()
 
 
@@ -211,12 +213,14 @@ def take_place():
 
     While a recording may be replayed nothing else takes from its pool, and none of it is freed.
     """
-    if not _spare_places:
-        cuda = _cupy().cuda
-        _spare_places.append(RecordingPlace(cuda.Stream(non_blocking=True), cuda.MemoryPool()))
-        _places.append(_spare_places[-1])
-    place = _spare_places.pop()
-    return place, functools.partial(_spare_places.append, place)
+    cuda = _cupy().cuda
+    spare = _spare_places[cuda.runtime.getDevice()]
+    try:
+        place = spare.pop()
+    except IndexError:
+        place = RecordingPlace(cuda.Stream(non_blocking=True), cuda.MemoryPool())
+        _places.append(place)
+    return place, functools.partial(spare.append, place)
 
 
 @functools.cache

@@ -77,9 +77,11 @@ class Recorded:
         try:
             result = self._function()
             graph = self._stream.end_capture()
-        except Exception as error:
+        except BaseException as error:
             self._refused = True
             self._abandon()
+            if not isinstance(error, Exception):  # an interrupt
+                raise
             warnings.warn(
                 f"work on the GPU could not be recorded ({error}); it goes on, more slowly",
                 RuntimeWarning,

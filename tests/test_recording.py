@@ -1,5 +1,6 @@
 """Recorded work: the same numbers at every call, and nothing that a recording could not hold."""
 
+import collections
 import contextlib
 import gc
 import types
@@ -142,6 +143,7 @@ def cuda(request, monkeypatch):
             get_current_stream=lambda: Stream([], False),
             Stream=lambda non_blocking: Stream(log, request.param),
             MemoryPool=Pool,
+            runtime=types.SimpleNamespace(getDevice=lambda: 0),
             using_allocator=using_allocator,
         ),
         get_default_memory_pool=lambda: default,
@@ -149,7 +151,7 @@ def cuda(request, monkeypatch):
     monkeypatch.setattr(backends, "_cupy", lambda: namespace)
     monkeypatch.setattr(backends, "_active", "cupy")
     monkeypatch.setattr(backends, "_places", [])
-    monkeypatch.setattr(backends, "_spare_places", [])
+    monkeypatch.setattr(backends, "_spare_places", collections.defaultdict(list))
     return types.SimpleNamespace(
         xp=namespace, log=log, refuses=request.param, default=default, allocators=allocators
     )
@@ -184,12 +186,27 @@ def test_work_that_fails_while_it_is_recorded_ends_the_capture(cuda):
     assert cuda.log.count("begin") == cuda.log.count("end") == 1
 
 
+def test_an_interrupt_ends_the_capture(cuda):
+    calls = []
+
+    def interrupted():
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    work = Recorded(interrupted, cuda.xp)
+    work()
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert cuda.log.count("begin") == cuda.log.count("end") == 1
+
+
 def test_a_place_is_used_again_but_never_by_two(cuda):
     one, two = (Recorded(lambda: None, cuda.xp) for _ in range(2))
-    assert len(backends._places) == 2 and not backends._spare_places
+    assert len(backends._places) == 2 and not backends._spare_places[0]
     del one
     gc.collect()
-    assert len(backends._spare_places) == 1
+    assert len(backends._spare_places[0]) == 1
     three = Recorded(lambda: None, cuda.xp)
     assert len(backends._places) == 2
     assert two is not three
