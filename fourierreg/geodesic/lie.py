@@ -11,12 +11,12 @@ from fourierreg.spectral.products import stack_from_grid, stack_to_grid
 
 def apply_matrix(a, w, xp):
     """(a w)_i = Σ_j a_{ij} w_j, at every point."""
-    return xp.einsum("...ijp,...jp->...ip", a, w)
+    return xp.sum(a * w[..., None, :, :], axis=-2)
 
 
 def apply_transpose(a, w, xp):
     """(aᵀ w)_i = Σ_j a_{ji} w_j, at every point."""
-    return xp.einsum("...jip,...jp->...ip", a, w)
+    return xp.sum(a * w[..., :, None, :], axis=-3)
 
 
 def outer(m, v):

@@ -1,4 +1,5 @@
-"""Compiled passes of L-BFGS over the vectors of many rows, for NumPy arrays (numba).
+"""Compiled passes of L-BFGS over the vectors of many rows, for NumPy arrays (numba), and what its
+host does with their products.
 
 Of every row: a point x, its gradient g, the direction d, the step s to a trial point, the gradient
 `fresh` there, and pairs (s, y) that were learnt, y a change of the gradient, in `known`, (rows, 2,
@@ -10,8 +11,10 @@ compiler and compares the two.
 """
 
 import numba
+import numpy as np
 
 _parallel = numba.njit(parallel=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+_compiled = numba.njit(cache=True, error_model="numpy")
 _sums = numba.njit(
     cache=True, fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", inline="never"
 )
@@ -85,3 +88,45 @@ def _five(a, inverse, gradient, fresh, step, out):
         with_f += a[i] * f
         with_df += scaled * f
     out[0], out[1], out[2], out[3], out[4] = with_s, with_y, with_dy, with_f, with_df
+
+
+@_compiled
+def two_loops(age, across, own, with_gradient, shares, gain, slope):
+    """Direction -B g of every row, on the host: only products of its vectors are needed.
+
+    Of pairs by their slots: `age`, -1 where there is none; `across`, s·y; `own`, y·D y. Of the
+    gradient g: products with s, with y and D, last with itself and D (`limited_memory`). Written
+    are the shares of s, then of D y, in B g, the gain γ of D g, γ = s·y / y·D y of the newest
+    pair, and the slope -g·B g.
+    """
+    rows, memory = age.shape
+    for row in range(rows):
+        order = np.argsort(age[row])
+        first = 0
+        while first < memory and age[row, order[first]] < 0:
+            first += 1
+        order = order[first:]
+        g = with_gradient[row]
+        if order.size:
+            newest = order[-1]
+            if own[row, newest, newest] > 0:
+                gain[row] = across[row, newest, newest] / own[row, newest, newest]
+        left = np.empty(order.size)
+        for i in range(order.size - 1, -1, -1):
+            rest = g[order[i], 0]
+            for j in range(i + 1, order.size):
+                rest -= left[j] * across[row, order[i], order[j]]
+            left[i] = rest / across[row, order[i], order[i]]
+        rise = gain[row] * g[-1, 1]
+        for i in range(order.size):
+            here = g[memory + order[i], 1]
+            for j in range(order.size):
+                here -= left[j] * own[row, order[i], order[j]]
+            here *= gain[row]
+            for j in range(i):
+                here += shares[row, order[j]] * across[row, order[j], order[i]]
+            shares[row, order[i]] = left[i] - here / across[row, order[i], order[i]]
+            shares[row, memory + order[i]] = -gain[row] * left[i]
+            rise += shares[row, order[i]] * g[order[i], 0]
+            rise += shares[row, memory + order[i]] * g[memory + order[i], 1]
+        slope[row] = -rise

@@ -3,8 +3,8 @@
 SciPy's minimises one function, on the host. Here all rows take their steps together, wherever the
 arrays live, each with its own step length, memory and end. An iteration is the same work whatever
 it decides, so that a GPU repeats it from a recording: a few numbers a row cross to it, and a few
-come back. The direction is that of the compact form of Byrd, Nocedal and Schnabel (1994), whose
-small triangular systems are the host's (`limited_memory`).
+come back. The host takes the two loops of Nocedal (1980) through products of the vectors
+(`limited_memory`).
 """
 
 from typing import NamedTuple

@@ -64,10 +64,7 @@ class Memory:
         return np.sqrt(self.with_gradient[:, -1, 0])
 
     def direction(self):
-        """-B g of every row, B its inverse Hessian:
-
-        γ D g + S R⁻ᵀ [(E + γ YᵀDY) R⁻¹ Sᵀg - γ YᵀD g] - γ D Y R⁻¹ Sᵀg, R the upper triangle of
-        SᵀY in order of age, E its diagonal, γ = s·y / y·D y of the newest pair.
+        """-B g of every row, B its inverse Hessian by the two loops of Nocedal (1980).
 
         Returns
         -------
@@ -78,28 +75,12 @@ class Memory:
         slope : float array, (rows,)
             -g·B g.
         """
-        known = self.age >= 0
-        some = known.any(axis=1)
-        g_dg = self.with_gradient[:, -1, 1]
-        shares = np.zeros((some.size, 2 * MEMORY))
-        if not some.any():
-            return shares, self.gain, -self.gain * g_dg
-        on_s, on_y = self.with_gradient[:, :MEMORY, 0], self.with_gradient[:, MEMORY:-3, 1]
-        order = np.argsort(self.age, axis=1, kind="stable")
-        rows = np.arange(some.size)[:, None]
-        matrix = (rows[:, :, None], order[:, :, None], order[:, None, :])
-        across, own = self.across[matrix], self.own[matrix]
-        e = np.diagonal(across, axis1=1, axis2=2)
-        newest = across[:, -1, -1], own[:, -1, -1]
-        gain = np.where(some, newest[0] / np.where(newest[1] > 0, newest[1], 1.0), self.gain)
-        upper = np.triu(across) + np.eye(MEMORY) * ~known[rows, order][:, :, None]
-        w = np.linalg.solve(upper, on_s[rows, order][:, :, None])[:, :, 0]
-        inner = (own @ w[:, :, None])[:, :, 0]
-        right = e * w + gain[:, None] * (inner - on_y[rows, order])
-        p = np.linalg.solve(upper.transpose(0, 2, 1), right[:, :, None])[:, :, 0]
-        shares[rows, order], shares[rows, MEMORY + order] = p, -gain[:, None] * w
-        along = (shares[:, :MEMORY] * on_s).sum(axis=1) + (shares[:, MEMORY:] * on_y).sum(axis=1)
-        return shares, gain, -(gain * g_dg + along)
+        from fourierreg.registration.kernels import two_loops  # numba takes half a second to import
+
+        rows = self.gain.size
+        shares, gain, slope = np.zeros((rows, 2 * MEMORY)), self.gain.copy(), np.empty(rows)
+        two_loops(self.age, self.across, self.own, self.with_gradient, shares, gain, slope)
+        return shares, gain, slope
 
     def forget(self, rows):
         """Drop the pairs of some rows; which of them had any."""
