@@ -12,7 +12,6 @@ import functools
 import gc
 import importlib
 import os
-from typing import NamedTuple
 
 import numpy as np
 
@@ -190,9 +189,12 @@ def release_memory():
     """Give back what the backend keeps for later arrays: to other programs, or other sizes."""
     gc.collect()
     if _active == "cupy":
-        spare = [place.pool for places in _spare_places.values() for place in places]
-        for pool in (_cupy().get_default_memory_pool(), *spare):
-            pool.free_all_blocks()
+        _cupy().get_default_memory_pool().free_all_blocks()
+        for spare in _spare_places.values():
+            places = [spare.pop() for _ in range(len(spare))]
+            for place in places:
+                place.pool.free_all_blocks()
+            spare.extend(places)
 
 
 def _pools():
@@ -200,27 +202,59 @@ def _pools():
     return [_cupy().get_default_memory_pool(), *(place.pool for place in _places)]
 
 
-class RecordingPlace(NamedTuple):
+class RecordingPlace:
     """A CUDA stream to record work on, and the memory pool of its temporary arrays (CuPy's pools
-    keep what each stream has freed for that stream)."""
+    keep what each stream has freed for that stream).
 
-    stream: object
-    pool: object
+    While a recording may be replayed nothing else takes from its pool. None of it is freed while
+    work is recorded: CuPy's own pools free theirs where memory runs out, which a recording may
+    already point to.
+    """
+
+    def __init__(self):
+        cuda = _cupy().cuda
+        self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool(self._from_device)
+
+    def allocate(self, size, recorded):
+        """CuPy's `alloc`; where memory runs out, after others have given back what they keep."""
+        try:
+            return self.pool.malloc(size)
+        except MemoryError:  # holds what called, which is not to outlive the handler
+            pass
+        release_memory()
+        if not recorded:
+            self.pool.free_all_blocks()
+        return self.pool.malloc(size)
+
+    def give_back(self, spare):
+        """Keep the memory for the next recording, or free it where little else is free."""
+        if _cupy().cuda.runtime.memGetInfo()[0] < self.pool.total_bytes():
+            self.pool.free_all_blocks()
+        spare.append(self)
+
+    @staticmethod
+    def _from_device(size):
+        """New memory within the limit that the default pool was given, or a MemoryError."""
+        cuda, limit = _cupy().cuda, _cupy().get_default_memory_pool().get_limit()
+        if limit and sum(pool.total_bytes() for pool in _pools()) + size > limit:
+            raise MemoryError(f"{size} bytes are beyond the limit of the memory pool")
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError as error:
+            if error.status != cuda.runtime.errorMemoryAllocation:
+                raise
+        raise MemoryError(f"{size} bytes: out of the GPU's memory")
 
 
 def take_place():
-    """A `RecordingPlace`, and how to give it back.
-
-    While a recording may be replayed nothing else takes from its pool, and none of it is freed.
-    """
-    cuda = _cupy().cuda
-    spare = _spare_places[cuda.runtime.getDevice()]
+    """A `RecordingPlace` on the present GPU, and what gives it back."""
+    spare = _spare_places[_cupy().cuda.runtime.getDevice()]
     try:
         place = spare.pop()
     except IndexError:
-        place = RecordingPlace(cuda.Stream(non_blocking=True), cuda.MemoryPool())
+        place = RecordingPlace()
         _places.append(place)
-    return place, functools.partial(spare.append, place)
+    return place, functools.partial(place.give_back, spare)
 
 
 @functools.cache

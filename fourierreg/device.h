@@ -1,7 +1,7 @@
 /* What the CUDA C of every kernels.cu begins with; the tests, which compile those files with the
  * host compiler, define the same words for one thread (tests/host.py). `real` is float or double.
- * What counts within a pair or a job is an int, which divides four times as fast as what counts all
- * of them. */
+ * What counts within a pair or a job is an int, whose division is four times as fast as that of the
+ * long long that counts across them. */
 
 #define FOURIERREG_KERNEL extern "C" __global__ void
 #define FOURIERREG_INLINE __device__ static inline

@@ -13,6 +13,8 @@ import numpy as np
 
 _counter: collections.Counter | None = None
 _recorded = False
+_WAITS = {"item", "tolist", "nonzero", "flatnonzero", "argwhere", "unique", "extract"}
+_MOST_JOINED = 8  # arrays, of more of which CuPy brings a table to the device
 _OF_CUBLAS = {"matmul", "__matmul__", "__rmatmul__", "dot", "vdot", "inner", "einsum", "tensordot"}
 
 
@@ -50,10 +52,20 @@ def _crosses():
         raise TypeError("recorded work must neither wait for the device nor bring anything to it")
 
 
-def _calls_a_library(name, module=""):
-    """Note a call of what CuPy has from cuBLAS, cuSOLVER or cuFFT."""
+def _calls(name, module=""):
+    """Note a call: of what CuPy has from cuBLAS, cuSOLVER or cuFFT, or of what waits."""
     if _recorded and (name in _OF_CUBLAS or module.endswith(("linalg", "fft"))):
         raise TypeError(f"recorded work must not call {name}: CuPy cannot record CUDA's libraries")
+    if name in _WAITS:
+        _crosses()
+
+
+def _index(key):
+    """An index without its disguise, where it is one that a device can take as it is."""
+    for part in key if isinstance(key, tuple) else (key,):
+        if isinstance(part, list) or getattr(part, "dtype", None) == np.bool_:
+            _crosses()
+    return _strip(key)
 
 
 def count(name, result=None, inputs=()):
@@ -94,11 +106,11 @@ class GuardArray:
         return _guarded(value, self._data) if callable(value) else wrap(value)
 
     def __getitem__(self, key):
-        return wrap(self._data[_strip(key)])
+        return wrap(self._data[_index(key)])
 
     def __setitem__(self, key, value):
         count("__setitem__")
-        self._data[_strip(key)] = _strip(value)
+        self._data[_index(key)] = _strip(value)
 
     def __len__(self):
         return len(self._data)
@@ -167,8 +179,10 @@ def _guarded(function, *owner):
     """`function` of NumPy (or of an array, its owner), for disguised arrays."""
 
     def call(*args, **kwargs):
-        _calls_a_library(function.__name__, getattr(function, "__module__", None) or "")
+        _calls(function.__name__, getattr(function, "__module__", None) or "")
         args = _strip(args)
+        if args and isinstance(args[0], tuple | list) and len(args[0]) > _MOST_JOINED:
+            _crosses()
         result = function(*args, **_strip(kwargs))
         if function is not np.empty:
             count(function.__name__, result, (*owner, *args))
@@ -179,7 +193,7 @@ def _guarded(function, *owner):
 
 def _method(name):
     def call(self, *others):
-        _calls_a_library(name)
+        _calls(name)
         result = getattr(self._data, name)(*_strip(others))
         count(name)
         return self if result is self._data else wrap(result)

@@ -15,6 +15,7 @@ from fourierreg.guard import count, under
 
 THREADS = 256  # of a block
 JOB_THREADS = 512  # of one that does a whole job; 128 registers are left to each
+MOST_COUNTED = 2**31 - 1  # by the kernels, of the numbers of a vector field
 PARALLEL_SIZE = 500_000  # numbers, on small grids, from which several threads pay
 
 
@@ -37,7 +38,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     numbers : sequence of float
         Passed as `real`.
     sizes : sequence of int
-        Of the arrays, for CUDA, which counts what is in one pair or job by 32 bits.
+        Of the arrays, for CUDA, which counts what is in one pair or job in 32 bits.
     blocks : tuple of int
         The grid of blocks, for CUDA.
     scratch : int
@@ -50,6 +51,11 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     kind = outputs[0].dtype.type
     numbers = [kind(x) for x in numbers]
     if on_device(outputs[0]):
+        if 3 * blocks[0] * THREADS > MOST_COUNTED and not scratch:
+            raise ValueError(
+                f"a grid of {blocks[0] * THREADS} voxels is more than a GPU's kernels count "
+                f"({MOST_COUNTED // 3}): use set_backend('numpy')"
+            )
         source = device_source(package, "double" if kind is np.float64 else "float")
         arguments = [*inputs, *numbers, *(np.int32(n) for n in sizes), *outputs]
         if scratch:

@@ -9,7 +9,7 @@ import warnings
 import weakref
 
 from fourierreg import guard
-from fourierreg.backend import release_memory, take_place
+from fourierreg.backend import take_place
 
 
 class Recorded:
@@ -17,11 +17,12 @@ class Recorded:
 
     It takes what changes from arrays that stay where they are (`fourierreg.backend.refill`), leaves
     what the next call needs in such arrays too, and neither waits for the device nor brings
-    anything to it. What a call gives is overwritten by the next. The guard holds it to that; on
-    the CPU it is called, no more.
+    anything to it. What a call gives is overwritten by the next. The guard holds it to that; NumPy
+    just calls it.
 
     The first call runs as it is written, which compiles kernels and makes tables; the second is
-    recorded. Temporary arrays have a memory pool of their own, which lives as long as this.
+    recorded. Temporary arrays have a memory pool of their own, which no other work takes from
+    while this lives. Tables that are made once are shared: let one thread of a process use a GPU.
 
     Parameters
     ----------
@@ -35,24 +36,17 @@ class Recorded:
         self._graph = self._result = None
         self._on_device = hasattr(xp, "cuda")
         if self._on_device:
-            (self._stream, self._pool), give_back = take_place()
-            weakref.finalize(self, give_back)
+            self._place, give_back = take_place()
+            weakref.finalize(self, give_back).atexit = False
 
     def __call__(self):
         if self._on_device:
             return self._on_stream() if self._graph is None else self._replay()
-        if not self._called:
+        if not self._called or self._xp is not guard.namespace:
             self._called = True
             return self._function()
         with guard.recording():
             return self._function()
-
-    def _allocate(self, size):
-        try:
-            return self._pool.malloc(size)
-        except MemoryError:  # other pools may keep what is free
-            release_memory()
-            return self._pool.malloc(size)
 
     def _replay(self):
         self._graph.launch()
@@ -60,26 +54,32 @@ class Recorded:
 
     def _on_stream(self):
         """The function as it is written, or its recording and first replay, on the own stream."""
-        cuda = self._xp.cuda
-        outer = cuda.get_current_stream()
-        self._stream.wait_event(outer.record())
-        with cuda.using_allocator(self._allocate), self._stream:
-            recorded = self._called and not self._refused and self._record()
-            if not recorded:
-                self._result = self._function()
+        cuda, stream = self._xp.cuda, self._place.stream
+        outer, recorded = cuda.get_current_stream(), self._called and not self._refused
+        stream.wait_event(outer.record())
+        try:
+            with stream:
+                recorded = recorded and self._record()
+                if not recorded:
+                    with cuda.using_allocator(lambda size: self._place.allocate(size, False)):
+                        self._result = self._function()
+        finally:  # whatever is under way there comes before what follows here
+            outer.wait_event(stream.record())
         self._called = True
-        outer.wait_event(self._stream.record())
         return self._replay() if recorded else self._result
 
     def _record(self):
         """Whether the function could be recorded."""
-        self._stream.begin_capture()
+        cuda, stream = self._xp.cuda, self._place.stream
         try:
-            result = self._function()
-            graph = self._stream.end_capture()
+            stream.begin_capture()
+            with cuda.using_allocator(lambda size: self._place.allocate(size, True)):
+                result = self._function()
+            graph = stream.end_capture()
         except BaseException as error:
             self._refused = True
-            self._abandon()
+            with contextlib.suppress(Exception):  # says once more that it failed
+                stream.end_capture()
             if not isinstance(error, Exception):  # an interrupt
                 raise
             warnings.warn(
@@ -90,8 +90,3 @@ class Recorded:
             return False
         self._result, self._graph = result, graph
         return True
-
-    def _abandon(self):
-        """End a capture that failed, which may say once more that it did."""
-        with contextlib.suppress(Exception):
-            self._stream.end_capture()

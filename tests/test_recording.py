@@ -42,6 +42,13 @@ def test_what_changes_is_taken_from_arrays(anywhere):
 
 
 CROSSINGS = {
+    "item": lambda x: x[0].item(),
+    "tolist": lambda x: x.tolist(),
+    "mask": lambda x: x[x > 0],
+    "masked": lambda x: x.__setitem__(x > 0, 1.0),
+    "list": lambda x: x[[0, 1]],
+    "flatnonzero": lambda x: active_module().flatnonzero(x),
+    "many joined": lambda x: active_module().stack([x] * 9),
     "to_numpy": lambda x: to_numpy(x),
     "float": lambda x: float(x[0]),
     "bool": lambda x: bool(x[0] > 0),
@@ -87,8 +94,8 @@ def test_the_guard_counts_replays_apart():
 class Stream:
     """Of a CUDA that says what it was asked."""
 
-    def __init__(self, log, refuses):
-        self.log, self.refuses = log, refuses
+    def __init__(self, log, name, refuses=False):
+        self.log, self.name, self.refuses = log, name, refuses
 
     def __enter__(self):
         self.log.append("enter")
@@ -98,10 +105,10 @@ class Stream:
         self.log.append("exit")
 
     def record(self):
-        return "event"
+        return self.name
 
     def wait_event(self, event):
-        assert event == "event"
+        self.log.append(f"{self.name} waits for {event}")
 
     def begin_capture(self):
         self.log.append("begin")
@@ -114,60 +121,96 @@ class Stream:
 
 
 class Pool:
-    """A memory pool that has as much as it is told."""
+    """A memory pool that keeps what it has; `room` is the device's."""
 
-    def __init__(self):
-        self.room, self.freed = 10, 0
+    room = 100
+
+    def __init__(self, allocator=None):
+        self.allocator, self.kept, self.freed = allocator, 0, 0
 
     def malloc(self, size):
-        if size > self.room:
-            raise MemoryError(f"{size} bytes")
+        self.allocator(size)
+        self.kept += size
         return size
 
     def free_all_blocks(self):
-        self.freed += 1
+        Pool.room += self.kept
+        self.kept, self.freed = 0, self.freed + 1
+
+    def total_bytes(self):
+        return self.kept
+
+    def get_limit(self):
+        return 0
+
+
+class CUDARuntimeError(RuntimeError):
+    """What CuPy raises."""
+
+    status = 2
+
+
+def memory(size):
+    """Of the device."""
+    if size > Pool.room:
+        raise CUDARuntimeError(f"{size} bytes")
+    Pool.room -= size
 
 
 @pytest.fixture(params=[False, True], ids=["takes", "refuses"])
 def cuda(request, monkeypatch):
     """A namespace with a CUDA of that kind, in place of CuPy."""
-    log, default, allocators = [], Pool(), []
+    log, default, allocators = [], Pool(memory), []
 
     @contextlib.contextmanager
     def using_allocator(allocate):
         allocators.append(allocate)
         yield
 
+    runtime = types.SimpleNamespace(
+        getDevice=lambda: 0,
+        memGetInfo=lambda: (Pool.room, 100),
+        CUDARuntimeError=CUDARuntimeError,
+        errorMemoryAllocation=2,
+    )
     namespace = types.SimpleNamespace(
         cuda=types.SimpleNamespace(
-            get_current_stream=lambda: Stream([], False),
-            Stream=lambda non_blocking: Stream(log, request.param),
+            get_current_stream=lambda: Stream(log, "outer"),
+            Stream=lambda non_blocking: Stream(log, "own", request.param),
             MemoryPool=Pool,
-            runtime=types.SimpleNamespace(getDevice=lambda: 0),
+            Memory=memory,
+            MemoryPointer=lambda memory, offset: memory,
             using_allocator=using_allocator,
+            runtime=runtime,
         ),
         get_default_memory_pool=lambda: default,
     )
+    monkeypatch.setattr(Pool, "room", 100)
     monkeypatch.setattr(backends, "_cupy", lambda: namespace)
     monkeypatch.setattr(backends, "_active", "cupy")
     monkeypatch.setattr(backends, "_places", [])
     monkeypatch.setattr(backends, "_spare_places", collections.defaultdict(list))
-    return types.SimpleNamespace(
+    yield types.SimpleNamespace(
         xp=namespace, log=log, refuses=request.param, default=default, allocators=allocators
     )
+    gc.collect()
+
+
+ORDERED = ["own waits for outer", "enter", "exit", "outer waits for own"]
 
 
 def test_the_second_call_is_recorded(cuda):
     called = []
     work = Recorded(lambda: called.append("called") or len(called), cuda.xp)
-    assert work() == 1 and cuda.log == ["enter", "exit"]
+    assert work() == 1 and cuda.log == ORDERED
     if cuda.refuses:
         with pytest.warns(RuntimeWarning, match="could not be recorded .this cannot be captured"):
             assert work() == 3  # recorded in vain, and as it is written
         assert work() == 4 and cuda.log.count("begin") == 1
         return
     assert work() == work() == work() == 2
-    assert cuda.log == ["enter", "exit", "enter", "begin", "end", "exit", *["launch"] * 3]
+    recorded = [*ORDERED[:2], "begin", "end", *ORDERED[2:]]
+    assert cuda.log == [*ORDERED, *recorded, *["launch"] * 3]
 
 
 def test_work_that_fails_while_it_is_recorded_ends_the_capture(cuda):
@@ -201,22 +244,61 @@ def test_an_interrupt_ends_the_capture(cuda):
     assert cuda.log.count("begin") == cuda.log.count("end") == 1
 
 
+def test_what_an_error_leaves_under_way_is_waited_for(cuda):
+    def fails():
+        raise ValueError("at once")
+
+    with pytest.raises(ValueError, match="at once"):
+        Recorded(fails, cuda.xp)()
+    assert cuda.log == ORDERED
+
+
 def test_a_place_is_used_again_but_never_by_two(cuda):
     one, two = (Recorded(lambda: None, cuda.xp) for _ in range(2))
+    assert one._place is not two._place
     assert len(backends._places) == 2 and not backends._spare_places[0]
+    place = one._place
     del one
     gc.collect()
-    assert len(backends._spare_places[0]) == 1
+    assert backends._spare_places[0] == [place]
     three = Recorded(lambda: None, cuda.xp)
-    assert len(backends._places) == 2
-    assert two is not three
+    assert len(backends._places) == 2 and three._place is place
 
 
-def test_memory_that_other_pools_keep_is_freed_first(cuda):
+def test_memory_that_others_keep_is_freed_first(cuda):
     work = Recorded(lambda: None, cuda.xp)
     work()
     allocate = cuda.allocators[0]
-    assert allocate(5) == 5 and cuda.default.freed == 0
+    cuda.default.malloc(80)
+    assert allocate(15) == 15 and cuda.default.freed == 0
+    assert allocate(30) == 30 and cuda.default.freed == 1
+    with pytest.raises(MemoryError) as caught:
+        allocate(200)
+    assert caught.value.__context__ is None  # which would keep what called alive
+
+
+def test_nothing_of_a_pool_is_freed_while_work_is_recorded(cuda):
+    work = Recorded(lambda: None, cuda.xp)
+    pool = work._place.pool
+    work()
+    if not cuda.refuses:
+        work()
+        before = pool.freed
+        with pytest.raises(MemoryError):
+            cuda.allocators[1](200)
+        assert pool.freed == before
     with pytest.raises(MemoryError):
-        allocate(20)
-    assert cuda.default.freed == 1
+        cuda.allocators[0](200)
+    assert pool.freed > 0
+
+
+def test_a_place_gives_memory_back_where_little_is_free(cuda):
+    for size, kept in ((20, 20), (60, 0)):
+        work = Recorded(lambda: None, cuda.xp)
+        work()
+        pool, allocate = work._place.pool, cuda.allocators[-1]
+        allocate(size)
+        cuda.allocators.clear()
+        del work, allocate
+        gc.collect()
+        assert pool.total_bytes() == kept

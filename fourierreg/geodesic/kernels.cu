@@ -7,7 +7,7 @@ typedef struct {
     const real *v, *m, *dv, *du;
 } Point;
 
-FOURIERREG_INLINE Point point_at(const real *points, int d, int item, int count, int voxel)
+FOURIERREG_INLINE Point point_at(const real *points, int d, long long item, int count, int voxel)
 {
     Point at;
     at.v = points + 2 * d * (d + 1) * item * count + voxel;

@@ -26,8 +26,8 @@ class Similarity(ABC):
     gaussian: ClassVar[bool] = False  # whether γ/2 Dist is a Gaussian negative log likelihood
 
     def push(self, source, target, u, spacing, mask=None):
-        """Dist, a number or still an array without axes, and its force, (d, N_1, …, N_d) per mm,
-        at a displacement."""
+        """Dist, a float or a 0-d array on the device, and its force, (d, N_1, …, N_d) per mm, at a
+        displacement."""
         deformed, slope = value_and_slope(source, u, spacing)
         value, half = self.value_and_half_slope(deformed, target, source, mask)
         return value, slope * half

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import array_module, backend_of, to_numpy
 from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
@@ -195,7 +195,14 @@ class Problem:
         is truncated to the band (M times the mean, erratum E5) and pulled back through the very
         steps of the integrator.
         """
-        numbers, slope, geodesic = self.measure(v, metric)
+        geodesic = self.shoot(v, metric)
+        judged, u = self.judge(geodesic)
+        at_once = (
+            backend_of(v) == "numpy" and np.ndim(judged[0]) == 0
+        )  # where that waits for nothing
+        if at_once and not _accepted(judged):
+            return Evaluation(math.inf, math.inf, math.inf, None, geodesic)
+        numbers, slope = self._measure(v, metric, geodesic, judged, u)
         energies = self.energies(to_numpy(numbers))
         good = np.isfinite(energies[0])
         if not np.any(good):
@@ -207,7 +214,8 @@ class Problem:
         return Evaluation(*energies, slope, geodesic)
 
     def measure(self, v, metric):
-        """The part of `evaluate` that is the device's, and nothing that waits for it.
+        """The part of `evaluate` that is the device's; of the sum of squares nothing in it waits
+        for the device.
 
         Returns
         -------
@@ -217,17 +225,19 @@ class Problem:
             Of no meaning where the end point is no diffeomorphism.
         geodesic : Geodesic
         """
-        xp, band = array_module(v), metric.band
         geodesic = self.shoot(v, metric)
+        return *self._measure(v, metric, geodesic, *self.judge(geodesic)), geodesic
+
+    def _measure(self, v, metric, geodesic, judged, u):
+        xp, band = array_module(v), metric.band
         with np.errstate(over="ignore", invalid="ignore"):  # where it blew up
-            judged, u = self.judge(geodesic)
             distance, pulled = self._dissimilarity(geodesic, u)
             momentum = metric.lower(v) / metric.velocity_scale**2
             prior = inner(momentum, v, band, xp)
             weight = self.weight_of(band.ndim + 1)
             slope = momentum + weight * metric.lower(pulled.astype(v.dtype))
         distance = xp.asarray(distance, dtype=np.float64)
-        return xp.stack([*judged, prior, distance]), slope, geodesic
+        return xp.stack([*judged, prior, distance]), slope
 
     def energies(self, numbers):
         """Total, prior and likelihood of what `measure` counted, on the host."""
@@ -258,8 +268,8 @@ class Problem:
         return pull_back(geodesic, push)
 
     def judge(self, geodesic):
-        """What says whether the end point is a diffeomorphism of this grid, and the displacement
-        there."""
+        """The numbers by which `_accepted` decides whether the end point is a diffeomorphism of
+        this grid, and the displacement there."""
         judged, u, coefficients = _judge(geodesic, self.shape)
         kind = self.source.dtype.type
         if tuple(u.shape[-len(self.shape) :]) != self.shape or u.dtype != kind:

@@ -31,7 +31,7 @@ def advance(inverse, fresh, control, x, gradient, direction, step, trial, known)
         slot = int(said[1])
         if said[0] != 0.0:
             for i in range(size):
-                if slot >= 0:  # the oldest pair, or none
+                if slot >= 0:  # the pair is kept
                     known[row, 0, slot, i] = step[row, i]
                     known[row, 1, slot, i] = fresh[row, i] - gradient[row, i]
                 x[row, i] += step[row, i]

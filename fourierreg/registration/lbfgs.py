@@ -61,8 +61,8 @@ def minimise_rows(
     Parameters
     ----------
     objective : callable
-        (points (n, P), rows (n,) on the host) -> (numbers (n, k), gradients (n, P)); work to be
-        recorded (`Recorded`), the same until the rows change.
+        rows (n,), on the host -> function of points (n, P) that gives (numbers (n, k), gradients
+        (n, P)): work to be recorded (`Recorded`).
     values_of : callable
         (numbers (n, k), rows), on the host -> values (n,); an infinite one refuses a point.
     x : float array, (rows, P)
@@ -86,7 +86,7 @@ def minimise_rows(
     """
     run = _Rows(objective, values_of, x, first, inverse, gain, pairs)
     ends = [None] * x.shape[0]
-    while True:
+    while run.going.any():
         accepted = run.step()
         if accept is not None:
             norms = run.memory.norms()
@@ -97,8 +97,7 @@ def minimise_rows(
         if done.any():
             for row, end in run.ends(np.flatnonzero(done), settled):
                 ends[row] = end
-            if not run.going.any():
-                return ends
+    return ends
 
 
 def _flat(values, window, enough):
@@ -106,7 +105,7 @@ def _flat(values, window, enough):
 
 
 class _Rows:
-    """The rows that go on, and where they are kept a while, those that are done."""
+    """The rows that go on, and those that are done while they are kept."""
 
     def __init__(self, objective, values_of, x, first, inverse, gain, pairs):
         self.xp, self.objective, self.values_of = array_module(x), objective, values_of
@@ -126,12 +125,13 @@ class _Rows:
 
     def _record(self):
         """The work of an iteration, of the rows there are now."""
-        vectors, rows, objective, xp = self.vectors, self.rows, self.objective, self.xp
+        vectors, rows, xp = self.vectors, self.rows, self.xp
         self.iterate = None  # gives its memory back
+        function = self.objective(rows)
 
         def iterate():
             vectors.advance()
-            numbers, gradient = objective(vectors.trial, rows)
+            numbers, gradient = function(vectors.trial)
             vectors.fresh[...] = gradient
             products = vectors.products()
             return xp.concatenate([numbers, products.reshape(rows.size, -1)], axis=1)
@@ -194,7 +194,7 @@ class _Rows:
         self._aim(lost & knew)
 
     def ends(self, done, settled):
-        """(row, `End`) of those that are done; the others go on without them."""
+        """(row, `End`) of those that are done; once they are many the others go on alone."""
         vectors, memory = self.vectors, self.memory
         vectors.tell(self.moved, self.slots, False, 0.0, 0.0, 0.0)
         vectors.advance()

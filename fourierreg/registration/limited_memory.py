@@ -29,7 +29,7 @@ class Memory:
         self.age = np.full((self.gain.size, MEMORY), -1)
         for row, count in enumerate(learnt):
             self.age[row, : min(count, MEMORY)] = np.arange(min(count, MEMORY))
-        self.with_gradient = products[:, :, [F, DF]]
+        self.with_gradient = np.ascontiguousarray(products[:, :, [F, DF]])
 
     def learn(self, products, moved):
         """Take up the pair of the rows that moved, in place of their oldest, and the products with
@@ -48,15 +48,17 @@ class Memory:
         slot = slots[rows] = np.argmin(self.age[rows], axis=1)
         self.age[rows, slot] = self.age[rows].max(axis=1) + 1
         known = (self.age >= 0)[:, :, None]
-        products[:, :MEMORY] *= known
-        products[:, MEMORY : 2 * MEMORY] *= known
+        for first in (0, MEMORY):  # of pairs that were forgotten it says something too
+            part = products[:, first : first + MEMORY]
+            part[...] = np.where(known, part, 0.0)
         of_s, of_y = products[rows, :MEMORY], products[rows, MEMORY : 2 * MEMORY]
         self.across[rows, :, slot], self.across[rows, slot, :] = of_s[:, :, Y], of_y[:, :, S]
         self.own[rows, :, slot] = self.own[rows, slot, :] = of_y[:, :, DY]
         self.across[rows, slot, slot], self.own[rows, slot, slot] = sy[rows], last[rows, 1, DY]
         now = products[:, :, [F, DF]]
         now[rows, slot], now[rows, MEMORY + slot] = now[rows, -3], now[rows, -2]
-        self.with_gradient = np.where(moved[:, None, None], now, self.with_gradient)
+        now = np.where(moved[:, None, None], now, self.with_gradient)
+        self.with_gradient = np.ascontiguousarray(now)
         return slots
 
     def norms(self):

@@ -128,18 +128,22 @@ class _Pairs:
         gain = np.where(bend > 0, slope / np.where(bend > 0, bend, 1.0), 1.0)
         return 1.0 / packed_diagonal(scale, band, xp).reshape(scale.shape[0], -1), gain
 
-    def objective(self, x, rows):
-        """What says the energies of some pairs (rows, 5), and their packed gradients."""
-        if self.chosen is None or not np.array_equal(rows, self.chosen[0]):
-            problem, metric = self.problem, self.metric
-            if rows.size < len(self.metrics):
-                problem, metric = problem.select(rows), metric.select(rows)
-            self.chosen = rows.copy(), problem, metric
-        _, problem, metric = self.chosen
-        numbers, slope, _ = problem.measure(self.unpacked(x), metric)
-        return self.xp.swapaxes(numbers, 0, 1), self.packed(slope)
+    def objective(self, rows):
+        """The function that gives what says the energies of some pairs, (rows, 5), and their packed
+        gradients."""
+        problem, metric, xp = self.problem, self.metric, self.xp
+        if rows.size < len(self.metrics):
+            problem, metric = problem.select(rows), metric.select(rows)
+        problem.weight_of(1), metric.symbol(xp)  # are made now, not while work is recorded
+        self.chosen = problem
+
+        def function(x):
+            numbers, slope, _ = problem.measure(self.unpacked(x), metric)
+            return xp.swapaxes(numbers, 0, 1), self.packed(slope)
+
+        return function
 
     def totals(self, numbers, rows):
         """Energies of some pairs, from what `objective` says of them."""
-        self.energies[:, rows] = self.chosen[1].energies(numbers.T)
+        self.energies[:, rows] = self.chosen.energies(numbers.T)
         return self.energies[0, rows]

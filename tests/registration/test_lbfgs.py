@@ -1,5 +1,7 @@
 """L-BFGS on many functions at once: directions, ends, and rows that do not feel each other."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -24,23 +26,19 @@ class Quadratics:
         both = zip(bases, spectra, strict=True)
         self.matrices = np.array([(q * s) @ q.T for q, s in both])
         self.centres = rng.standard_normal((rows, SIZE))
-        self.walls, self.xp, self.asked, self.kept = walls, xp, [], {}
+        self.walls, self.xp, self.asked = walls, xp, []
 
-    def __call__(self, x, rows):
-        """Work to be recorded: nothing in it waits for a device."""
+    def __call__(self, rows):
         self.asked.append(rows)
-        matrices, centres = (self.there(a[rows]) for a in (self.matrices, self.centres))
-        off = x - centres
-        slope = self.xp.sum(matrices * off[:, None], axis=2)
-        value = 0.5 * self.xp.sum(off * slope, axis=1)
-        return self.xp.stack([value, self.xp.sum(x * x, axis=1)], axis=1), slope
+        matrices, centres = (self.xp.asarray(a[rows]) for a in (self.matrices, self.centres))
 
-    def there(self, array):
-        """An array of the host, brought over once."""
-        key = array.tobytes()
-        if key not in self.kept:
-            self.kept[key] = self.xp.asarray(array)
-        return self.kept[key]
+        def function(x):
+            off = x - centres
+            slope = self.xp.sum(matrices * off[:, None], axis=2)
+            value = 0.5 * self.xp.sum(off * slope, axis=1)
+            return self.xp.stack([value, self.xp.sum(x * x, axis=1)], axis=1), slope
+
+        return function
 
     def values(self, numbers, rows):
         """Infinite beyond the walls."""
@@ -52,7 +50,7 @@ class Quadratics:
     def first(self, x):
         """Values and gradients at a start."""
         rows = np.arange(x.shape[0])
-        numbers, slope = self(x, rows)
+        numbers, slope = self(rows)(x)
         return self.values(to_numpy(numbers), rows), slope
 
     def of(self, row):
@@ -100,6 +98,26 @@ def test_a_row_does_not_feel_its_company(xp):
         (alone,) = run(functions.of(row), xp, 1)
         assert alone.iterations == end.iterations
         laws.close(end.x, alone.x, rtol=1e-6)
+
+
+def test_rows_that_are_done_stay_a_while_where_work_is_recorded(xp):
+    """Until a quarter of them are; the others feel nothing of it."""
+    walls = np.array([50.0, 7.0, 50.0, 50.0, 9.0, 50.0, 50.0])
+    functions = Quadratics(7, xp, walls=walls)
+    ends = run(functions, xp, 7)
+    for row, end in enumerate(ends):
+        (alone,) = run(functions.of(row), xp, 1)
+        assert alone.iterations == end.iterations
+        laws.close(end.x, alone.x, rtol=1e-6)
+        assert end.pairs.steps.shape == alone.pairs.steps.shape
+    kept = [len(rows) for rows in functions.asked[1:]]  # after `first`
+    assert kept[0] == 7 and kept[-1] == 1
+    if xp is not np:
+        assert all(after <= 0.75 * before for before, after in itertools.pairwise(kept))
+
+
+def test_no_rows_have_no_ends(xp):
+    assert run(Quadratics(1, xp), xp, 0) == []
 
 
 def test_values_fall(xp):
@@ -246,8 +264,8 @@ class Misleading:
     def __init__(self, xp):
         self.xp, self.asked = xp, []
 
-    def __call__(self, x, rows):
-        return self.xp.sum(x * x, axis=1)[:, None] + 1.0, -2.0 * x - 1.0
+    def __call__(self, rows):
+        return lambda x: (self.xp.sum(x * x, axis=1)[:, None] + 1.0, -2.0 * x - 1.0)
 
     def values(self, numbers, rows):
         self.asked.append(rows.tolist())
