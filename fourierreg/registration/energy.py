@@ -197,10 +197,8 @@ class Problem:
         """
         geodesic = self.shoot(v, metric)
         judged, u = self.judge(geodesic)
-        at_once = (
-            backend_of(v) == "numpy" and np.ndim(judged[0]) == 0
-        )  # where that waits for nothing
-        if at_once and not _accepted(judged):
+        told = np.ndim(judged[0]) == 0 and backend_of(v) == "numpy"  # asking waits for nothing
+        if told and not _accepted(judged):
             return Evaluation(math.inf, math.inf, math.inf, None, geodesic)
         numbers, slope = self._measure(v, metric, geodesic, judged, u)
         energies = self.energies(to_numpy(numbers))
