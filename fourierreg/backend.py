@@ -18,6 +18,7 @@ import numpy as np
 from fourierreg import guard
 
 BACKENDS = ("numpy", "cupy", "guard")
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not name
 
 _active = "numpy"
 _places: list = []  # for recorded work on GPUs, all that were made
@@ -241,7 +242,7 @@ class RecordingPlace:
         try:
             return cuda.MemoryPointer(cuda.Memory(size), 0)
         except cuda.runtime.CUDARuntimeError as error:
-            if error.status != cuda.runtime.errorMemoryAllocation:
+            if error.status != OUT_OF_MEMORY:
                 raise
         raise MemoryError(f"{size} bytes: out of the GPU's memory")
 

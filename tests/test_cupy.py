@@ -3,6 +3,7 @@ kernels for every architecture that it still knows."""
 
 import ast
 import inspect
+import operator
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,28 @@ def test_cupy_has_what_is_called(cupy):
     assert len({name for name, *_ in found}) > 30
     refused = {call: refusal(cupy, *call) for call in found}
     assert {call: why for call, why in refused.items() if why} == {}
+
+
+def cuda_names():
+    """What `backend` and `recording` take from `cupy.cuda`, by its name there."""
+    for module in ("backend", "recording"):
+        for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+            names, at = [], node
+            while isinstance(at, ast.Attribute):
+                names.insert(0, at.attr)
+                at = at.value
+            names = [at.id, *names] if isinstance(at, ast.Name) else names  # or _cupy().cuda…
+            if names[:1] == ["cuda"] and names[1:]:
+                yield ".".join(names[1:])
+
+
+def test_cupy_has_what_is_asked_of_cuda(cupy):
+    names = set(cuda_names())
+    assert {"MemoryPool", "Stream", "using_allocator", "runtime.getDevice"} <= names
+    assert all(operator.attrgetter(name)(cupy.cuda) for name in names)
+    for name in ("begin_capture", "end_capture", "wait_event", "record"):
+        assert hasattr(cupy.cuda.Stream, name)
+    assert hasattr(cupy.cuda.Graph, "launch")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

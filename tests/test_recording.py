@@ -171,7 +171,6 @@ def cuda(request, monkeypatch):
         getDevice=lambda: 0,
         memGetInfo=lambda: (Pool.room, 100),
         CUDARuntimeError=CUDARuntimeError,
-        errorMemoryAllocation=2,
     )
     namespace = types.SimpleNamespace(
         cuda=types.SimpleNamespace(
