@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                     # CuPy against NumPy
     python benchmarks/gpu.py --backend numpy     # what a batch costs or saves without a GPU
     python benchmarks/gpu.py --memory            # arrays of a batch, in MB a pair (NumPy)
-    python benchmarks/gpu.py --launches --size 64    # calls of the array library (no GPU needed)
+    python benchmarks/gpu.py --launches --size 64    # of the host, and replayed (no GPU needed)
 
 Pairs are a template brain and the same deformed at known α (noise 0.05). For every number of pairs:
 

@@ -52,7 +52,7 @@ def _crosses():
         raise TypeError("recorded work must neither wait for the device nor bring anything to it")
 
 
-def _calls(name, module=""):
+def _note_call(name, module=""):
     """Note a call: of what CuPy has from cuBLAS, cuSOLVER or cuFFT, or of what waits."""
     if _recorded and (name in _OF_CUBLAS or module.endswith(("linalg", "fft"))):
         raise TypeError(f"recorded work must not call {name}: CuPy cannot record CUDA's libraries")
@@ -148,8 +148,8 @@ def unwrap(array):
     return array._data
 
 
-def under(array):
-    """The same for a kernel, which a device would run where the array is."""
+def for_kernel(array):
+    """The same for a compiled loop, which a device would run where the array is."""
     return array._data
 
 
@@ -179,7 +179,7 @@ def _guarded(function, *owner):
     """`function` of NumPy (or of an array, its owner), for disguised arrays."""
 
     def call(*args, **kwargs):
-        _calls(function.__name__, getattr(function, "__module__", None) or "")
+        _note_call(function.__name__, getattr(function, "__module__", None) or "")
         args = _strip(args)
         if args and isinstance(args[0], tuple | list) and len(args[0]) > _MOST_JOINED:
             _crosses()
@@ -193,7 +193,7 @@ def _guarded(function, *owner):
 
 def _method(name):
     def call(self, *others):
-        _calls(name)
+        _note_call(name)
         result = getattr(self._data, name)(*_strip(others))
         count(name)
         return self if result is self._data else wrap(result)

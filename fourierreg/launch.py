@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 
 from fourierreg.backend import array_module, backend_of, device_kernel, on_device
-from fourierreg.guard import count, under
+from fourierreg.guard import count, for_kernel
 
 THREADS = 256  # of a block
 JOB_THREADS = 512  # of one that does a whole job; 128 registers are left to each
@@ -53,7 +53,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     if on_device(outputs[0]):
         if 3 * blocks[0] * THREADS > MOST_COUNTED and not scratch:
             raise ValueError(
-                f"a grid of {blocks[0] * THREADS} voxels is more than a GPU's kernels count "
+                f"a grid of {blocks[0] * THREADS} points is more than a GPU's kernels count "
                 f"({MOST_COUNTED // 3}): use set_backend('numpy')"
             )
         source = device_source(package, "double" if kind is np.float64 else "float")
@@ -67,7 +67,7 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     if backend_of(outputs[0]) == "guard":
         count(name)
-        inputs, outputs = [under(a) for a in inputs], [under(a) for a in outputs]
+        inputs, outputs = [for_kernel(a) for a in inputs], [for_kernel(a) for a in outputs]
     kernel = getattr(kernels, name)
     if parallel:
         kernel(*inputs, *numbers, *outputs)

@@ -1,7 +1,7 @@
 """Work that is the same at every call, recorded once and then replayed: a CUDA graph on a GPU.
 
-A small launch takes a GPU a few microseconds and Python twenty; an energy with its gradient is some
-ninety of them. Recorded, they cost the host one call.
+An energy with its gradient is some eighty launches, most of which are longer in the asking than in
+the doing (`benchmarks/gpu.py --launches`). Recorded, they cost the host one call.
 """
 
 import contextlib

@@ -6,9 +6,11 @@ import inspect
 import operator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fourierreg
+from fourierreg import launch
 from fourierreg.launch import device_source
 
 PACKAGE = Path(fourierreg.__file__).parent
@@ -97,6 +99,13 @@ def test_cupy_has_what_is_asked_of_cuda(cupy):
     for name in ("begin_capture", "end_capture", "wait_event", "record"):
         assert hasattr(cupy.cuda.Stream, name)
     assert hasattr(cupy.cuda.Graph, "launch")
+
+
+def test_more_than_kernels_count_is_refused(monkeypatch):
+    monkeypatch.setattr(launch, "on_device", lambda array: True)
+    blocks = launch.voxel_blocks(900**3)
+    with pytest.raises(ValueError, match=r"is more than a GPU's kernels count .*set_backend"):
+        launch.launch("fourierreg.image", "x", [], [], [np.zeros(1)], sizes=(), blocks=blocks)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -14,8 +14,8 @@ from fourierreg.registration.programs import run_together
 OWN = ("source", "target", "mask", "callback")
 ERRORS = ("raise", "return")
 LARGEST = {"numpy": 4, "guard": 4, "cupy": 64}  # pairs at a time, where nothing is said
-# At most in use for a pair: NumPy's arrays (benchmarks/gpu.py --memory), and half as much again for
-# what CuPy's memory pools keep, including the separate one of recorded work.
+# At most in use for a pair: NumPy's arrays (benchmarks/gpu.py --memory), and an allowance of half
+# their bytes per voxel for what CuPy's memory pools keep, with the separate one of recorded work.
 BYTES_PER_VOXEL, BYTES_PER_FREEDOM = 170, 3000  # of the images' own grid; of the band
 MEMORY_SHARE = 0.7  # of the free memory that a batch may take
 

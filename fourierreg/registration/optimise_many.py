@@ -134,7 +134,8 @@ class _Pairs:
         problem, metric, xp = self.problem, self.metric, self.xp
         if rows.size < len(self.metrics):
             problem, metric = problem.select(rows), metric.select(rows)
-        problem.weight_of(1), metric.symbol(xp)  # are made now, not while work is recorded
+        problem.weight_of(1)  # made now, not while work is recorded
+        metric.symbol(xp)
         self.chosen = problem
 
         def function(x):

@@ -54,11 +54,16 @@ def _contract(values, matrix, batch_axes, xp):
     shape = values.shape
     lead, after = math.prod(shape[:batch_axes]), math.prod(shape[batch_axes + 1 :])
     values = values.reshape(lead, shape[batch_axes], after)
-    if xp is np:
+    if _has_blas(xp):
         product = values[:, :, 0] @ matrix.T if after == 1 else np.matmul(matrix, values)
     else:
         product = _contracted(xp.ascontiguousarray(values), matrix, shape[0], xp)
     return product.reshape(*shape[:batch_axes], matrix.shape[0], *shape[batch_axes + 1 :])
+
+
+def _has_blas(xp):
+    """Whether a namespace's matrix products can stand anywhere."""
+    return xp is np
 
 
 def _contracted(values, matrix, items, xp):
