@@ -21,3 +21,7 @@
 #define FOURIERREG_EACH(i, count) \
     for (int i = threadIdx.x; i < (count); i += blockDim.x)
 #define FOURIERREG_WAIT __syncthreads();
+/* So many numbers of type real that a job has to itself: of a block's own memory where they fit,
+ * which launch.py knows, else of the array that it passes. */
+extern __shared__ double fourierreg_shared[];
+#define FOURIERREG_SCRATCH(size) (scratch ? scratch + job * (size) : (real *)fourierreg_shared)

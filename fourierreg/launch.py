@@ -6,6 +6,7 @@ name and with its arguments in one order: inputs, numbers, (CUDA only: sizes,) o
 
 import functools
 import importlib
+import re
 from importlib import resources
 
 import numpy as np
@@ -15,6 +16,7 @@ from fourierreg.guard import count, for_kernel
 
 THREADS = 256  # of a block
 JOB_THREADS = 512  # of one that does a whole job; 128 registers are left to each
+SHARED_BYTES = 48 * 1024  # that any GPU gives a block of its own memory
 MOST_COUNTED = 2**31 - 1  # by the kernels, of the numbers of a vector field
 PARALLEL_SIZE = 500_000  # numbers, on small grids, from which several threads pay
 
@@ -25,6 +27,25 @@ def device_source(package, real):
     header = resources.files("fourierreg").joinpath("device.h").read_text()
     body = resources.files(package).joinpath("kernels.cu").read_text()
     return f"#define real {real}\n{header}\n{body}"
+
+
+@functools.cache
+def parameters(package, name):
+    """C types of what a CUDA kernel takes, in order, by its name there; without `const`."""
+    body = resources.files(package).joinpath("kernels.cu").read_text()
+    inside = re.search(rf"FOURIERREG_KERNEL {name}\(([^)]*)\)", body)[1]
+    found = [re.fullmatch(r"\s*(?:const )?(.*?)(\w+)\s*", one) for one in inside.split(",")]
+    return {one[2]: one[1].strip() for one in found}
+
+
+def _check_types(package, name, arrays, real):
+    """A device would take an array of another type for one of its own."""
+    dtypes = {"real *": real, "double *": np.float64, "long long *": np.int64}
+    asked = {k: dtypes[c] for k, c in parameters(package, name).items() if c.endswith("*")}
+    asked.pop("scratch", None)
+    for (parameter, dtype), array in zip(asked.items(), arrays, strict=True):
+        if array.dtype != dtype:
+            raise TypeError(f"{parameter} of {name}: expected {np.dtype(dtype)}, got {array.dtype}")
 
 
 def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0, parallel=True):
@@ -42,8 +63,8 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
     blocks : tuple of int
         The grid of blocks, for CUDA.
     scratch : int
-        Numbers of type `real` that every block needs to itself, for CUDA; a last output. Such a
-        block does a job.
+        Numbers of type `real` that every block needs to itself, for CUDA: an array after the
+        outputs, or nothing there where they fit into a block's own memory. Such a block does a job.
     parallel : bool
         Whether numba may use several threads. Where there is less than a millisecond of work they
         gain little, and cost much as soon as something else wants the other cores.
@@ -58,15 +79,18 @@ def launch(package, name, inputs, numbers, outputs, *, sizes, blocks, scratch=0,
             )
         source = device_source(package, "double" if kind is np.float64 else "float")
         arguments = [*inputs, *numbers, *(np.int32(n) for n in sizes), *outputs]
-        if scratch:
-            xp = array_module(outputs[0])
-            arguments.append(xp.empty((blocks[0], scratch), dtype=kind))
-        threads = JOB_THREADS if scratch else THREADS
-        device_kernel(source, name)(blocks, (threads,), tuple(arguments))
+        threads, shared = (JOB_THREADS if scratch else THREADS), scratch * kind().itemsize
+        if shared > SHARED_BYTES:
+            arguments.append(array_module(outputs[0]).empty((blocks[0], scratch), dtype=kind))
+            shared = 0
+        elif scratch:
+            arguments.append(np.uintp(0))
+        device_kernel(source, name)(blocks, (threads,), tuple(arguments), shared_mem=shared)
         return
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     if backend_of(outputs[0]) == "guard":
         count(name)
+        _check_types(package, name, [*inputs, *outputs], kind)
         inputs, outputs = [for_kernel(a) for a in inputs], [for_kernel(a) for a in outputs]
     kernel = getattr(kernels, name)
     if parallel:

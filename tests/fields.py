@@ -4,6 +4,7 @@ import numpy as np
 
 from fourierreg.backend import active_module
 from fourierreg.data.prior import sample_velocity
+from fourierreg.data.simulate import simulate_pair
 from fourierreg.spectral.band import unpack
 
 
@@ -30,3 +31,12 @@ def smooth_image(shape, seed, cutoff=2, dtype=np.float64):
         image += rng.standard_normal() * np.cos(phase + rng.uniform(0, 2 * np.pi))
     image -= image.mean()
     return active_module().asarray((0.25 * image / image.std()).astype(dtype))
+
+
+def smooth_pair(shape, seed, **setting):
+    """A pair of known α = 4 in double precision, zero at the rim."""
+    points = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
+    image = np.prod([np.sin(np.pi * x) ** 2 for x in points], axis=0)
+    image = image * (1.0 + 0.5 * smooth_image(shape, 3))
+    made = simulate_pair(image, alpha=4.0, seed=seed, **setting)
+    return made.source.astype(np.float64), made.target.astype(np.float64)

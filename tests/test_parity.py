@@ -13,7 +13,6 @@ import pytest
 
 import fourierreg
 from fourierreg.backend import asarray, held_memory, release_memory, to_numpy
-from fourierreg.data.simulate import simulate_pair
 from fourierreg.image.deformation import invert
 from fourierreg.registration import work
 from fourierreg.registration.energy import Problem
@@ -22,7 +21,7 @@ from fourierreg.registration.marginal import alpha_slope
 from fourierreg.spectral import transform
 from fourierreg.spectral.metric import Metric
 from tests import laws
-from tests.fields import smooth_image, velocity
+from tests.fields import smooth_pair, velocity
 
 batches = importlib.import_module("fourierreg.registration.map_alpha_batch")  # not the function
 
@@ -52,13 +51,9 @@ def device(request):
 
 @pytest.fixture(scope="module")
 def pair():
-    """A simulated pair in double precision."""
-    points = np.meshgrid(*((np.arange(n) + 0.5) / n for n in SHAPE), indexing="ij")
-    image = np.prod([np.sin(np.pi * x) ** 2 for x in points], axis=0)
-    image = image * (1.0 + 0.5 * smooth_image(SHAPE, 3))
+    """Images that bend little."""
     settings = {key: SETTING[key] for key in ("modes", "sigma", "velocity_scale", "spacing")}
-    made = simulate_pair(image, alpha=4.0, seed=1, **settings)
-    return made.source.astype(np.float64), made.target.astype(np.float64)
+    return smooth_pair(SHAPE, 1, **settings)
 
 
 def on_both(device, function):
@@ -87,7 +82,7 @@ def test_work_in_the_band(device, pair):
             np.array(numbers),
             evaluation.gradient,
             hessian(v),
-            hessian.solve(v[None]),
+            hessian.solve(v[None], rtol=1e-6),  # where rounding no longer shows
             u,
             invert(u, SPACING),
             fourierreg.warp(asarray(pair[0]), u, spacing=SPACING),

@@ -109,9 +109,11 @@ def shoot(
 
 
 def tangent(geodesic, direction):
-    """Derivative of the end displacement along `direction` of v₀, (…, d, *band), exact."""
+    """Derivative of the end displacement along `direction` of v₀, (…, d, *band), exact, in the
+    precision of the geodesic."""
     metric, dynamics = geodesic.metric, DYNAMICS[geodesic.dynamics]
     xp, dt = array_module(direction), 1.0 / geodesic.num_steps
+    direction = direction.astype(geodesic.states[0].dtype, copy=False)
     delta = join(direction, xp.zeros_like(direction), metric, xp)
     for step in range(geodesic.num_steps):
         if geodesic.integrator == "euler":
@@ -137,10 +139,12 @@ def pull_back(geodesic, covector):
     Returns
     -------
     complex array, (…, d, *band)
-        Gradient with respect to v₀ in the metric; its L² gradient is ``metric.lower`` of it.
+        Gradient with respect to v₀ in the metric, in the precision of the geodesic; its L² gradient
+        is ``metric.lower`` of it.
     """
     metric, dynamics = geodesic.metric, DYNAMICS[geodesic.dynamics]
     xp, dt = array_module(covector), 1.0 / geodesic.num_steps
+    covector = covector.astype(geodesic.states[0].dtype, copy=False)
     back = join(xp.zeros_like(covector), covector, metric, xp)
     for step in reversed(range(geodesic.num_steps)):
         stages = _points(geodesic, step)

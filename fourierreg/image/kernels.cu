@@ -164,14 +164,13 @@ FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, re
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, int pairs, int nz,
-                                       int ny, int nx, real *out)
+/* det(I + Du) at a voxel of one pair, by periodic central differences. */
+FOURIERREG_INLINE real determinant(const real *u, real hz, real hy, real hx, int nz, int ny, int nx,
+                                   int voxel)
 {
-    FOURIERREG_VOXEL(pairs, nz * ny * nx)
     int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
     int down[3], up[3];
-    const real *v = u + 3 * pair * count;
-    real step[3] = {2 * hz, 2 * hy, 2 * hx}, m[3][3];
+    real half[3] = {1 / (2 * hz), 1 / (2 * hy), 1 / (2 * hx)}, m[3][3];
     down[0] = ((z + nz - 1) % nz * ny + y) * nx + x;
     up[0] = ((z + 1) % nz * ny + y) * nx + x;
     down[1] = (z * ny + (y + ny - 1) % ny) * nx + x;
@@ -180,9 +179,54 @@ FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx,
     up[2] = (z * ny + y) * nx + (x + 1) % nx;
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
-            m[i][j] = (i == j) + (v[i * count + up[j]] - v[i * count + down[j]]) / step[j];
-    out[pair * count + voxel] = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
-                              - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
-                              + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
+            m[i][j] = (i == j) + half[j] * (u[i * count + up[j]] - u[i * count + down[j]]);
+    return m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+         - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+         + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
+}
+
+FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx, int pairs, int nz,
+                                       int ny, int nx, real *out)
+{
+    FOURIERREG_VOXEL(pairs, nz * ny * nx)
+    int count = nz * ny * nx;
+    out[pair * count + voxel] = determinant(u + 3 * pair * count, hz, hy, hx, nz, ny, nx, voxel);
     FOURIERREG_END
+}
+
+/* Voxels that the threads of a job look at at a time: a power of two. */
+#define LANES 512
+#define LEAST -1e30f /* less than minus any determinant */
+
+FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real qz, real qy, real qx,
+                           int pairs, int parts, int rows, int nz, int ny, int nx, real *out,
+                           real *scratch)
+{
+    FOURIERREG_JOB(pairs * parts)
+    int count = nz * ny * nx, part = job % parts, size = rows * nx;
+    int first = part * size, last = first + size < count ? first + size : count;
+    const real *v = u + 3 * (job / parts) * count;
+    real *reach = FOURIERREG_SCRATCH(2 * LANES), *folded = reach + LANES;
+    FOURIERREG_EACH(lane, LANES) {
+        real far = 0, fold = LEAST;
+        for (int i = first + lane; i < last; i += LANES) {
+            far = fmax(far, fmax(fmax(fabs(v[i]) * qz, fabs(v[count + i]) * qy),
+                                 fabs(v[2 * count + i]) * qx));
+            fold = fmax(fold, -determinant(v, hz, hy, hx, nz, ny, nx, i));
+        }
+        reach[lane] = far;
+        folded[lane] = fold;
+    }
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        FOURIERREG_WAIT
+        FOURIERREG_EACH(i, half) {
+            reach[i] = fmax(reach[i], reach[i + half]);
+            folded[i] = fmax(folded[i], folded[i + half]);
+        }
+    }
+    FOURIERREG_WAIT
+    FOURIERREG_EACH(i, 2) {
+        out[2 * job + i] = i == 0 ? *reach : *folded;
+    }
+    FOURIERREG_DONE
 }

@@ -205,10 +205,31 @@ def value_and_slope(source, u, hz, hy, hx, value, slope):
             slope[p, 2, z, y, x] = gx * qx
 
 
+@_inline
+def _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp):
+    """det(I + Dv) at a voxel by central differences, `q` one over two voxels."""
+    a00 = 1 + qz * (v[0, zp, y, x] - v[0, zm, y, x])
+    a10 = qz * (v[1, zp, y, x] - v[1, zm, y, x])
+    a20 = qz * (v[2, zp, y, x] - v[2, zm, y, x])
+    a01 = qy * (v[0, z, yp, x] - v[0, z, ym, x])
+    a11 = 1 + qy * (v[1, z, yp, x] - v[1, z, ym, x])
+    a21 = qy * (v[2, z, yp, x] - v[2, z, ym, x])
+    a02 = qx * (v[0, z, y, xp] - v[0, z, y, xm])
+    a12 = qx * (v[1, z, y, xp] - v[1, z, y, xm])
+    a22 = 1 + qx * (v[2, z, y, xp] - v[2, z, y, xm])
+    return (
+        a00 * (a11 * a22 - a12 * a21)
+        - a01 * (a10 * a22 - a12 * a20)
+        + a02 * (a10 * a21 - a11 * a20)
+    )
+
+
 @_parallel
 def jacobian_determinant(u, hz, hy, hx, out):
     """det(I + Du) by periodic central differences, pair by pair."""
     pairs, nz, ny, nx = out.shape
+    one = u.dtype.type(1)
+    qz, qy, qx = one / (hz + hz), one / (hy + hy), one / (hx + hx)
     for row in numba.prange(pairs * nz * ny):
         p, z, y = row // (nz * ny), row // ny % nz, row % ny
         v = u[p]
@@ -217,17 +238,31 @@ def jacobian_determinant(u, hz, hy, hx, out):
         for x in range(nx):
             xm = x - 1 if x > 0 else nx - 1
             xp = x + 1 if x < nx - 1 else 0
-            a00 = 1 + (v[0, zp, y, x] - v[0, zm, y, x]) / (2 * hz)
-            a10 = (v[1, zp, y, x] - v[1, zm, y, x]) / (2 * hz)
-            a20 = (v[2, zp, y, x] - v[2, zm, y, x]) / (2 * hz)
-            a01 = (v[0, z, yp, x] - v[0, z, ym, x]) / (2 * hy)
-            a11 = 1 + (v[1, z, yp, x] - v[1, z, ym, x]) / (2 * hy)
-            a21 = (v[2, z, yp, x] - v[2, z, ym, x]) / (2 * hy)
-            a02 = (v[0, z, y, xp] - v[0, z, y, xm]) / (2 * hx)
-            a12 = (v[1, z, y, xp] - v[1, z, y, xm]) / (2 * hx)
-            a22 = 1 + (v[2, z, y, xp] - v[2, z, y, xm]) / (2 * hx)
-            out[p, z, y, x] = (
-                a00 * (a11 * a22 - a12 * a21)
-                - a01 * (a10 * a22 - a12 * a20)
-                + a02 * (a10 * a21 - a11 * a20)
-            )
+            out[p, z, y, x] = _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
+
+
+@_parallel
+def extremes(u, hz, hy, hx, fz, fy, fx, out):
+    """Per part of a pair's rows, out (pairs, parts, 2): the largest of f_j |u_j|, and of minus
+    det(I + Du)."""
+    pairs, parts = out.shape[:2]
+    nz, ny, nx = u.shape[2:]
+    rows = (nz * ny + parts - 1) // parts
+    one = u.dtype.type(1)
+    qz, qy, qx = one / (hz + hz), one / (hy + hy), one / (hx + hx)
+    for job in numba.prange(pairs * parts):
+        p, part = job // parts, job % parts
+        v = u[p]
+        reach, fold = u.dtype.type(0), u.dtype.type(-np.inf)
+        for row in range(part * rows, min(part * rows + rows, nz * ny)):
+            z, y = row // ny, row % ny
+            zm, zp = (z + nz - 1) % nz, (z + 1) % nz
+            ym, yp = (y + ny - 1) % ny, (y + 1) % ny
+            for x in range(nx):
+                xm = x - 1 if x > 0 else nx - 1
+                xp = x + 1 if x < nx - 1 else 0
+                reach = max(reach, fz * abs(v[0, z, y, x]))
+                reach = max(reach, fy * abs(v[1, z, y, x]))
+                reach = max(reach, fx * abs(v[2, z, y, x]))
+                fold = max(fold, -_determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp))
+        out[p, part, 0], out[p, part, 1] = reach, fold

@@ -1,14 +1,19 @@
 """One call per loop over voxels, wherever the arrays live: numba, CUDA, or numba under the guard.
 
 2D fields get a first axis of length one on the way in and lose it on the way out. The passes of a
-registration (`residual_and_force`, `value_and_slope`, `jacobian_determinant`) take one pair, or
-many along a first axis of every field.
+registration (`residual_and_force`, `value_and_slope`, `jacobian_determinant`, `extremes`) take one
+pair, or many along a first axis of every field.
 """
+
+import math
 
 import numpy as np
 
 from fourierreg.backend import array_module
 from fourierreg.launch import launch, voxel_blocks
+
+PART = 4096  # voxels that one block of threads goes through, about, where a block does a job
+LANES = 512  # as in kernels.cu
 
 
 def _launch(name, inputs, sizes, numbers, outputs, pairs=1):
@@ -110,6 +115,35 @@ def jacobian_determinant(u, spacing):
     out = xp.empty((pairs, *grid), dtype=vector.dtype)
     _launch("jacobian_determinant", [vector], out.shape, _lengths(spacing), [out], pairs)
     return out.reshape(*u.shape[: -d - 1], *u.shape[-d:])
+
+
+def extremes(u, spacing, limits):
+    """How far a displacement comes to its limits, without an array of either of the two.
+
+    Returns
+    -------
+    array, shape (…, 2)
+        The largest |u_j| / limit_j, and the largest -det(I + Du): positive where there is a fold.
+    """
+    xp, d = array_module(u), len(spacing)
+    kind = u.dtype.type
+    vector = _vector(u, d, kind, xp)
+    pairs, _, *grid = vector.shape
+    rows = max(1, PART // grid[-1])
+    parts = math.ceil(grid[0] * grid[1] / rows)
+    rows = math.ceil(grid[0] * grid[1] / parts)
+    out = xp.empty((pairs, parts, 2), dtype=kind)
+    launch(
+        "fourierreg.image",
+        "extremes",
+        [vector],
+        [*_lengths(spacing), *(1.0 / limit for limit in _lengths(limits))],
+        [out],
+        sizes=(pairs, parts, rows, *grid),
+        blocks=(pairs * parts,),
+        scratch=2 * LANES,
+    )
+    return xp.max(out, axis=1).reshape(*u.shape[: -d - 1], 2)
 
 
 def invert(u, spacing, tolerance):

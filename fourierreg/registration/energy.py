@@ -12,7 +12,7 @@ from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
 from fourierreg.image.similarity import Similarity, SumOfSquares
-from fourierreg.image.voxels import jacobian_determinant, value_and_slope
+from fourierreg.image.voxels import extremes, value_and_slope
 from fourierreg.registration.hessian import data_curvature
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.transform import analysis, synthesis
@@ -60,30 +60,32 @@ def _judge(geodesic, shape):
     coefficients (zero where they are beyond all measure)."""
     band, coefficients = geodesic.metric.band, geodesic.displacement_coefficients()
     xp, d = array_module(coefficients), band.ndim
-    axes = tuple(range(-d, 0))
-    furthest = _furthest(band, xp)
     # No coefficient is larger than the displacement; one that is, or is no number, goes no further.
-    bounded = xp.abs(coefficients) <= furthest.reshape(-1, *[1] * d)
-    finite = xp.all(bounded, axis=(-d - 1, *axes))
+    bounded = xp.abs(coefficients) <= _largest_coefficients(band, xp)
+    finite = xp.all(bounded, axis=tuple(range(-d - 1, 0)))
     coefficients = xp.where(finite[(..., *[None] * (d + 1))], coefficients, 0)
     grid = tuple(min(n, max(12 * k, 2)) for n, k in zip(shape, band.cutoff, strict=True))
     u = synthesis(coefficients, band, grid, np.float32, xp)
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
-    reach = xp.max(xp.max(xp.abs(u), axis=axes) / furthest, axis=-1)
-    smallest = xp.min(jacobian_determinant(u, spacing), axis=axes)
-    return [a.astype(np.float64) for a in (finite, reach, smallest)], u, coefficients
+    found = extremes(u, spacing, _furthest(band))
+    return [finite, found[..., 0], found[..., 1]], u, coefficients
+
+
+def _furthest(band):
+    """The displacement that is too far along each axis."""
+    return [MAX_DISPLACEMENT * length for length in band.extent]
 
 
 @functools.lru_cache(maxsize=64)
-def _furthest(band, xp):
-    """The displacement that is too far along each axis."""
-    return xp.asarray(MAX_DISPLACEMENT * np.asarray(band.extent))
+def _largest_coefficients(band, xp):
+    """Of a displacement that is not too far, (d, 1, …)."""
+    return xp.asarray(np.reshape(_furthest(band), (-1, *[1] * band.ndim)))
 
 
 def _accepted(judged):
     """Whether end maps are diffeomorphisms, from what `_judge` says of them, on the host."""
-    finite, reach, smallest = judged
-    return (finite > 0) & (reach <= 1) & (smallest > MIN_DETERMINANT)
+    finite, reach, fold = judged
+    return (finite > 0) & (reach <= 1) & (-fold > MIN_DETERMINANT)
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,10 @@ class Problem:
             prior = inner(momentum, v, band, xp)
             weight = self.weight_of(band.ndim + 1)
             slope = momentum + weight * metric.lower(pulled.astype(v.dtype))
-        distance = xp.asarray(distance, dtype=np.float64)
-        return xp.stack([*judged, prior, distance]), slope
+        numbers = xp.empty((5, *prior.shape))
+        for i, number in enumerate([*judged, prior, distance]):
+            numbers[i] = number
+        return numbers, slope
 
     def energies(self, numbers):
         """Total, prior and likelihood of what `measure` counted, on the host."""

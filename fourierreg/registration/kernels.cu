@@ -45,7 +45,7 @@ FOURIERREG_KERNEL products(const real *inverse, const real *gradient, const real
     const real *d = inverse + row * size, *g = gradient + row * size, *f = fresh + row * size;
     const real *s = step + row * size, *a = known + (2 * row * memory + j) * size;
     if (j >= 2 * memory) a = j == 2 * memory ? s : f;
-    real *sums = scratch + job * 5 * PARTS;
+    real *sums = FOURIERREG_SCRATCH(5 * PARTS);
     FOURIERREG_EACH(part, PARTS) {
         real with_s = 0, with_y = 0, with_dy = 0, with_f = 0, with_df = 0;
         for (int i = part; i < size; i += PARTS) {

@@ -1,16 +1,21 @@
 /* Transforms between the band and small grids for the GPU, in plain C: the CPU counterpart, which
  * says what the arrays are, is kernels.py, and a test compiles this file with the host compiler and
- * compares the two (device.h). One block to a field, whose scratch holds what is between the axes. */
+ * compares the two (device.h). One block to a share of a field: of the points of its first axis on
+ * the way to the grid, of the frequencies of its last on the way back, so that blocks need nothing
+ * of one another. */
 
 /* out_q = sum_r exp(+-2 pi i q r / N) x_r along the third axis of planar complex fields: x is
  * (2, P, n, Q), out (2, P', N, Q') with the same points in the same order along its other axes;
- * cosines (N / 2 + 1, n / 2 + 1), sines ((N - 1) / 2, (n - 1) / 2). */
+ * cosines (N / 2 + 1, n / 2 + 1), sines ((N - 1) / 2, (n - 1) / 2). Where not all q up to N / 2 are
+ * asked for, out holds only q and N - q of low <= q < high, in turns. */
 FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real *cosines,
-                                 const real *sines, real sign, int N, int Qout, real *out)
+                                 const real *sines, real sign, int N, int low, int high, int Qout,
+                                 real *out)
 {
     int size = P * Q, evens = n / 2 + 1, odds = (n - 1) / 2;
-    FOURIERREG_EACH(job, (N / 2 + 1) * size) {
-        int q = job / size, i = job % size, mirror = (N - q) % N;
+    int whole = high - low == N / 2 + 1, width = whole ? N : 2 * (high - low);
+    FOURIERREG_EACH(job, (high - low) * size) {
+        int q = low + job / size, i = job % size, mirror = (N - q) % N;
         const real *re = x + i / Q * n * Q + i % Q, *im = re + size * n;
         real c_re = 0, c_im = 0, s_re = 0, s_im = 0;
         for (int r = 0; r < evens; r++) {
@@ -24,12 +29,13 @@ FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real 
             s_re += v * (re[a] - re[b]);
             s_im += v * (im[a] - im[b]);
         }
-        int here = i / Qout * N * Qout + i % Qout, there = here + mirror * Qout;
-        here += q * Qout;
+        int first = i / Qout * width * Qout + i % Qout;
+        int here = first + (whole ? q : 2 * (q - low)) * Qout;
+        int there = whole ? first + mirror * Qout : here + Qout;
         out[here] = c_re - s_im;
-        out[size * N + here] = c_im + s_re;
+        out[size * width + here] = c_im + s_re;
         out[there] = c_re + s_im;
-        out[size * N + there] = c_im - s_re;
+        out[size * width + there] = c_im - s_re;
     }
     FOURIERREG_WAIT
 }
@@ -38,17 +44,19 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
                           const real *slopes, const real *c1, const real *s1, const real *c2,
                           const real *s2, const real *c3, const real *s3, int batch, int components,
                           int count, int pairs, int longest, int n1, int n2, int n3, int size1,
-                          int size2, int size3, real *out, real *scratch)
+                          int size2, int size3, int shares, int each, real *out, real *scratch)
 {
-    FOURIERREG_JOB(batch * count)
-    long long item = job / count;
-    int f = job % count, kind = fields[2 * f + 1], band = n1 * n2 * n3;
+    FOURIERREG_JOB(batch * count * shares)
+    long long item = job / shares / count;
+    int low = job % shares * each, high = low + each < size1 / 2 + 1 ? low + each : size1 / 2 + 1;
+    int width = shares == 1 ? size1 : 2 * (high - low), widest = shares == 1 ? size1 : 2 * each;
+    int f = job / shares % count, kind = fields[2 * f + 1], band = n1 * n2 * n3;
     const real *x = coefficients + 2 * band * (item * components + fields[2 * f]);
     const double *l = lower + band * (item % pairs);
-    int planes = size1 * size2;
-    real *loaded = scratch + job * 2 * (band + n2 * n3 * size1 + n3 * planes);
-    real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * size1;
-    real *values = out + job * size3 * planes;
+    int planes = size2 * width;
+    real *loaded = FOURIERREG_SCRATCH(2 * (band + n3 * (n2 + size2) * widest));
+    real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * width;
+    real *values = out + job / shares * size3 * size2 * size1;
     FOURIERREG_EACH(i, band) {
         real re = x[2 * i], im = x[2 * i + 1];
         if (kind == 1) {
@@ -64,34 +72,38 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
         loaded[band + i] = im;
     }
     FOURIERREG_WAIT
-    transform(loaded, 1, n1, n2 * n3, c1, s1, 1, size1, 1, first);
-    transform(first, 1, n2, n3 * size1, c2, s2, 1, size2, size1, second);
+    transform(loaded, 1, n1, n2 * n3, c1, s1, 1, size1, low, high, 1, first);
+    transform(first, 1, n2, n3 * width, c2, s2, 1, size2, 0, size2 / 2 + 1, width, second);
     FOURIERREG_EACH(i, (size3 / 2 + 1) * planes) {
         int q = i / planes, p = i % planes, mirror = (size3 - q) % size3;
+        int at = p % width, x1 = shares == 1 ? at : low + at / 2;
+        if (shares > 1 && at % 2) x1 = (size1 - x1) % size1;
         real c = 0, s = 0;
         for (int k = 0; k < n3; k++) c += c3[q * n3 + k] * second[k * planes + p];
         if (mirror != q)
             for (int k = 1; k < n3; k++)
                 s += s3[(q - 1) * (n3 - 1) + k - 1] * second[(n3 + k) * planes + p];
-        values[q * planes + p] = c - s;
-        values[mirror * planes + p] = c + s;
+        values[(q * size2 + p / width) * size1 + x1] = c - s;
+        values[(mirror * size2 + p / width) * size1 + x1] = c + s;
     }
     FOURIERREG_DONE
 }
 
 FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, const real *c2,
                             const real *s2, const real *c3, const real *s3, int batch, int n1,
-                            int n2, int n3, int size1, int size2, int size3, real *out,
-                            real *scratch)
+                            int n2, int n3, int size1, int size2, int size3, int shares, int each,
+                            real *out, real *scratch)
 {
-    FOURIERREG_JOB(batch)
-    int band = n1 * n2 * n3, planes = size1 * size2;
+    FOURIERREG_JOB(batch * shares)
+    int low = job % shares * each, count = n3 - low < each ? n3 - low : each;
+    int band = n1 * n2 * each, planes = size1 * size2;
     int evens = size3 / 2 + 1, odds = (size3 - 1) / 2;
-    const real *values = grid + job * size3 * planes;
-    real *third = scratch + job * 2 * (band + n2 * n3 * size1 + n3 * planes);
-    real *second = third + 2 * band, *first = second + 2 * n2 * n3 * size1;
-    FOURIERREG_EACH(i, n3 * planes) {
-        int k = i / planes, p = i % planes;
+    const real *values = grid + job / shares * size3 * planes;
+    real *third = FOURIERREG_SCRATCH(2 * each * (n1 * n2 + n2 * size1 + planes));
+    real *second = third + 2 * band, *first = second + 2 * n2 * each * size1;
+    real *coefficients = out + job / shares * 2 * n1 * n2 * n3;
+    FOURIERREG_EACH(i, count * planes) {
+        int k = low + i / planes, p = i % planes;
         real c = 0, s = 0;
         for (int r = 0; r < evens; r++) {
             const real *here = values + r * planes + p, *there = values + (size3 - r) * planes + p;
@@ -100,14 +112,15 @@ FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, co
             if (paired && k > 0) s += s3[(k - 1) * odds + r - 1] * (*here - *there);
         }
         first[i] = c;
-        first[n3 * planes + i] = -s;
+        first[count * planes + i] = -s;
     }
     FOURIERREG_WAIT
-    transform(first, n3, size2, size1, c2, s2, -1, n2, n3 * size1, second);
-    transform(second, n2 * n3, size1, 1, c1, s1, -1, n1, n2 * n3, third);
-    FOURIERREG_EACH(i, band) {
-        out[2 * (job * band + i)] = third[i];
-        out[2 * (job * band + i) + 1] = third[band + i];
+    transform(first, count, size2, size1, c2, s2, -1, n2, 0, n2 / 2 + 1, count * size1, second);
+    transform(second, n2 * count, size1, 1, c1, s1, -1, n1, 0, n1 / 2 + 1, n2 * count, third);
+    FOURIERREG_EACH(i, n1 * n2 * count) {
+        int at = i / count * n3 + low + i % count;
+        coefficients[2 * at] = third[i];
+        coefficients[2 * at + 1] = third[n1 * n2 * count + i];
     }
     FOURIERREG_DONE
 }

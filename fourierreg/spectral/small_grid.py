@@ -16,6 +16,7 @@ from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
 from fourierreg.spectral.operators import slopes
 
 VALUE, MOMENTUM, FIRST_DERIVATIVE = 0, 1, 2  # what a component is multiplied by
+BLOCKS = 192  # of threads, that a large GPU has at work at a time, about
 
 
 def to_grid(coefficients, band, xp, shape=None):
@@ -55,6 +56,8 @@ def fields_to_grid(components, fields, band, xp, lower=None, shape=None):
     along = slopes(band, kind, xp)
     x = as_real(components, xp).reshape(*components.shape[:2], *band_shape, 2)
     out = xp.empty((x.shape[0], len(fields), math.prod(grid)), dtype=kind)
+    jobs = x.shape[0] * len(fields)
+    shares, each = _shares(grid[0] // 2 + 1, jobs)
     sizes = (*x.shape[:2], len(fields), lower.shape[0], along.shape[1], *band_shape, *grid)
     launch(
         "fourierreg.spectral",
@@ -62,9 +65,9 @@ def fields_to_grid(components, fields, band, xp, lower=None, shape=None):
         [x, table, lower, along, *_synthesis_tables(band, grid, kind, xp)],
         [],
         [out.reshape(*out.shape[:2], *grid[::-1])],
-        sizes=sizes,
-        blocks=(x.shape[0] * len(fields),),
-        scratch=_scratch(band_shape, grid),
+        sizes=(*sizes, shares, each),
+        blocks=(jobs * shares,),
+        scratch=_scratch_to_grid(band_shape, grid, shares, each),
         parallel=out.size >= PARALLEL_SIZE,
     )
     return out
@@ -75,6 +78,7 @@ def from_grid(values, band, xp, shape=None):
     batch, kind = values.shape[:-1], values.dtype.type
     band_shape, grid = _volume(band.coefficient_shape), _volume(shape or band.product_shape)
     flat = xp.ascontiguousarray(values).reshape(-1, *grid[::-1])
+    shares, each = _shares(band_shape[2], flat.shape[0])
     complex_kind = np.complex64 if kind == np.float32 else np.complex128
     out = xp.empty((flat.shape[0], *band_shape), dtype=complex_kind)
     launch(
@@ -83,9 +87,9 @@ def from_grid(values, band, xp, shape=None):
         [flat, *_analysis_tables(band, grid, kind, xp)],
         [],
         [as_real(out, xp)],
-        sizes=(flat.shape[0], *band_shape, *grid),
-        blocks=(flat.shape[0],),
-        scratch=_scratch(band_shape, grid),
+        sizes=(flat.shape[0], *band_shape, *grid, shares, each),
+        blocks=(flat.shape[0] * shares,),
+        scratch=_scratch_from_grid(band_shape, grid, each),
         parallel=flat.size >= PARALLEL_SIZE,
     )
     return out.reshape(*batch, *band.coefficient_shape)
@@ -133,10 +137,25 @@ def _volume(shape, flat=1):
     return (flat,) * (3 - len(shape)) + tuple(shape)
 
 
-def _scratch(band_shape, grid):
-    """Numbers between the axes of one field."""
+def _shares(most, jobs):
+    """Into how many shares a GPU cuts each of several jobs that fall into at most so many parts,
+    and how many parts a share has."""
+    each = math.ceil(most / max(1, min(most, BLOCKS // jobs)))
+    return math.ceil(most / each), each
+
+
+def _scratch_to_grid(band_shape, grid, shares, each):
+    """Numbers between the axes of a share of a field: of the band, and of two axes and one of it
+    at the share's points of the first."""
     n1, n2, n3 = band_shape
-    return 2 * (n1 * n2 * n3 + n2 * n3 * grid[0] + n3 * grid[1] * grid[0])
+    width = grid[0] if shares == 1 else 2 * each
+    return 2 * (n1 * n2 * n3 + n3 * (n2 + grid[1]) * width)
+
+
+def _scratch_from_grid(band_shape, grid, each):
+    """As `_scratch_to_grid`, at the share's frequencies of the last axis."""
+    n1, n2, _ = band_shape
+    return 2 * each * (n1 * n2 + n2 * grid[0] + grid[1] * grid[0])
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,6 +3,8 @@
 The loops over pairs and voxels, which the GPU spreads over threads, are given on the command line.
 """
 
+import math
+
 import numpy as np
 import pytest
 
@@ -17,9 +19,9 @@ SPACING = (0.5, 2.0, 1.0)  # powers of two: u / h and u (1 / h) round alike, and
 compiled = host.compiled_fixture("fourierreg.image")
 
 
-def call(library, name, inputs, sizes, outputs, numbers=SPACING):
+def call(library, name, inputs, sizes, outputs, numbers=SPACING, scratch=0):
     """A kernel of images, whose first numbers are the spacing."""
-    host.call(library, name, inputs, sizes, outputs, numbers)
+    host.call(library, name, inputs, sizes, outputs, numbers, scratch)
 
 
 def displacement(kind, dtype, shape=SHAPE):
@@ -104,6 +106,22 @@ def test_jacobian_determinant(compiled):
     kernels.jacobian_determinant(u, *spacing(dtype), expected)
     call(library, "jacobian_determinant", [u], (PAIRS, *SHAPE), [actual])
     laws.close(actual, expected)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 4])  # of rows that do not share evenly among four
+def test_extremes(compiled, parts):
+    library, dtype = compiled
+    u = dtype(0.2) * host.random((PAIRS, 3, *SHAPE), dtype)
+    rows = math.ceil(SHAPE[0] * SHAPE[1] / parts)
+    expected, actual = np.empty((2, PAIRS, parts, 2), dtype)
+    numbers = (*spacing(dtype), *(dtype(x) for x in (0.3, 0.5, 0.2)))
+    kernels.extremes(u, *numbers, expected)
+    sizes, scratch = (PAIRS, parts, rows, *SHAPE), PAIRS * parts * 2 * 512
+    call(library, "extremes", [u], sizes, [actual], numbers, scratch)
+    laws.close(actual, expected)
+    determinants = np.empty((PAIRS, *SHAPE), dtype)
+    kernels.jacobian_determinant(u, *spacing(dtype), determinants)
+    laws.close(expected[..., 1].max(axis=1), -determinants.min(axis=(1, 2, 3)))
 
 
 def test_invert(compiled):

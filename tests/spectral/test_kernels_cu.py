@@ -8,7 +8,15 @@ import pytest
 from fourierreg.spectral import kernels
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.operators import slopes
-from fourierreg.spectral.small_grid import _analysis_tables, _scratch, _synthesis_tables, _volume
+from fourierreg.spectral.small_grid import (
+    BLOCKS,
+    _analysis_tables,
+    _scratch_from_grid,
+    _scratch_to_grid,
+    _shares,
+    _synthesis_tables,
+    _volume,
+)
 from tests import host, laws
 from tests.host import random
 
@@ -25,8 +33,9 @@ BATCH, PAIRS = 4, 2
 compiled = host.compiled_fixture("fourierreg.spectral")
 
 
+@pytest.mark.parametrize("each", [1, 2, 3, 100])  # in a share of a field; all of it
 @pytest.mark.parametrize(("band", "grid"), CASES.values(), ids=CASES)
-def test_to_grid(compiled, band, grid):
+def test_to_grid(compiled, band, grid, each):
     library, dtype = compiled
     shape, grid = _volume(band.coefficient_shape), _volume(grid)
     x = random((BATCH, 2, *shape, 2), dtype)
@@ -36,21 +45,26 @@ def test_to_grid(compiled, band, grid):
     inputs = [x, fields, lower, along, *_synthesis_tables(band, grid, dtype, np)]
     expected, actual = np.empty((2, BATCH, len(fields), *grid[::-1]), dtype)
     kernels.to_grid(*inputs, expected)
-    sizes = (BATCH, 2, len(fields), PAIRS, along.shape[1], *shape, *grid)
-    scratch = BATCH * len(fields) * _scratch(shape, grid)
+    shares = math.ceil((grid[0] // 2 + 1) / each)
+    sizes = (BATCH, 2, len(fields), PAIRS, along.shape[1], *shape, *grid, shares, each)
+    scratch = BATCH * len(fields) * shares * _scratch_to_grid(shape, grid, shares, each)
     host.call(library, "to_grid", inputs, sizes, [actual], scratch=scratch)
     laws.close(actual, expected)
 
 
+@pytest.mark.parametrize("each", [1, 2, 3, 100])
 @pytest.mark.parametrize(("band", "grid"), CASES.values(), ids=CASES)
-def test_from_grid(compiled, band, grid):
+def test_from_grid(compiled, band, grid, each):
     library, dtype = compiled
     shape, grid = _volume(band.coefficient_shape), _volume(grid)
     inputs = [random((BATCH, *grid[::-1]), dtype), *_analysis_tables(band, grid, dtype, np)]
     expected, actual = np.empty((2, BATCH, *shape, 2), dtype)
     kernels.from_grid(*inputs, expected)
-    scratch = BATCH * _scratch(shape, grid)
-    host.call(library, "from_grid", inputs, (BATCH, *shape, *grid), [actual], scratch=scratch)
+    each = min(each, shape[2])
+    shares = math.ceil(shape[2] / each)
+    sizes = (BATCH, *shape, *grid, shares, each)
+    scratch = BATCH * shares * _scratch_from_grid(shape, grid, each)
+    host.call(library, "from_grid", inputs, sizes, [actual], scratch=scratch)
     laws.close(actual, expected)
 
 
@@ -85,5 +99,10 @@ def test_contract(compiled, parts, turned):
         laws.close(expected[..., 1], by_hand.imag)
 
 
-def test_scratch_is_what_lies_between_the_axes():
-    assert _scratch((3, 5, 4), (4, 7, 10)) == 2 * (math.prod((3, 5, 4)) + 5 * 4 * 4 + 4 * 7 * 4)
+@pytest.mark.parametrize("most", [1, 8, 12])
+@pytest.mark.parametrize("jobs", [1, 15, 24, 100, 10_000])
+def test_shares_are_all_of_a_field_and_fill_a_gpu(most, jobs):
+    shares, each = _shares(most, jobs)
+    assert (shares - 1) * each < most <= shares * each  # none is empty
+    assert shares == 1 or shares * jobs <= BLOCKS
+    assert shares == most or 3 * shares * jobs > BLOCKS or jobs * (shares + 1) > BLOCKS

@@ -1,0 +1,83 @@
+"""What a GPU would run: `launch` with the CUDA C, compiled by the host compiler."""
+
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg import launch
+from fourierreg.image.deformation import invert, jacobian_determinant
+from fourierreg.registration.energy import Problem
+from fourierreg.registration.hessian import PosteriorHessian
+from fourierreg.spectral import transform
+from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.small_grid import from_grid, to_grid
+from tests import host, laws
+from tests.fields import smooth_image, smooth_pair, velocity
+
+
+@pytest.fixture
+def cuda(monkeypatch, tmp_path_factory):
+    """Turns on the CUDA C, and gives the names of the kernels that ran since."""
+    monkeypatch.setattr(transform, "_has_blas", lambda xp: False)
+    return lambda: host.stand_in(monkeypatch, tmp_path_factory.mktemp)
+
+
+def everything(shape, dtype):
+    """Energy, gradient, curvature and maps of a pair."""
+    spacing = (1.2, 0.9, 1.1)[-len(shape) :]
+    metric = Metric.create(shape, spacing=spacing, modes=6, alpha=3.0)
+    source, target = (smooth_image(shape, seed).astype(dtype) for seed in (0, 1))
+    problem = Problem(source, target, metric.band.spacing, 50.0, num_steps=2)
+    v = velocity(metric, 0, factor=0.2)
+    evaluation = problem.evaluate(v, metric)
+    hessian = PosteriorHessian(metric, problem.curvature(evaluation.geodesic))
+    u = problem.displacement(evaluation.geodesic)
+    exact = PosteriorHessian(metric, problem.curvature(evaluation.geodesic, exact=True))
+    return [
+        np.array(evaluation[:3]),
+        evaluation.gradient,
+        hessian(velocity(metric, 1)),
+        exact(velocity(metric, 1)),
+        problem.deformed(evaluation.geodesic),
+        jacobian_determinant(u, spacing),
+        invert(u, spacing),
+        fourierreg.warp(target, u, spacing, order=0),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(16, 18), (13, 12, 14)], ids=["2d", "3d"])
+def test_a_registration_in_cuda_c(cuda, shape, dtype):
+    expected = everything(shape, dtype)
+    ran = cuda()
+    actual = everything(shape, dtype)
+    for a, b in zip(actual, expected, strict=True):
+        laws.close(a, b, rtol=2e-4 if dtype == np.float32 else 1e-8)
+    assert {"to_grid", "from_grid", "rate", "rate_adjoint", "extremes", "contract"} <= ran
+
+
+def test_alpha_in_cuda_c(cuda):
+    """An estimate of α asks for what an energy does not: optimisation, traces."""
+    setting = {"sigma": 0.05, "modes": 5, "velocity_scale": 0.15}
+    pairs = [smooth_pair((14, 13, 12), seed, **setting) for seed in (1, 4)]
+    images = list(zip(*pairs, strict=True))
+    expected = fourierreg.map_alpha_batch(*images, num_steps=2, pad=False, **setting)
+    ran = cuda()
+    actual = fourierreg.map_alpha_batch(*images, num_steps=2, pad=False, **setting)
+    assert all(r.converged for r in expected)
+    wanted = pytest.approx([r.alpha for r in expected], rel=0.01)  # as in test_parity
+    assert [r.alpha for r in actual] == wanted
+    assert {"advance", "products", "multiply", "residual_and_force"} <= ran
+
+
+def test_kernels_with_much_between_the_axes(cuda, monkeypatch):
+    """Where a block's own memory does not hold it, what is between is in an array."""
+    metric = Metric.create((20, 22, 24), modes=8)
+    v, xp = velocity(metric, 0), np
+    expected = to_grid(v, metric.band, xp)
+    back = from_grid(expected, metric.band, xp)
+    monkeypatch.setattr(launch, "SHARED_BYTES", 1000)
+    ran = cuda()
+    laws.close(to_grid(v, metric.band, xp), expected)
+    laws.close(from_grid(expected, metric.band, xp), back)
+    assert ran == {"to_grid", "from_grid"}
