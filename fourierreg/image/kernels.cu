@@ -5,8 +5,11 @@
 FOURIERREG_INLINE real cell(real position, int n, int *low, int *high)
 {
     real base = floor(position);
-    int i = (int)base % n;
-    if (i < 0) i += n;
+    int i = (int)base;
+    if (i < 0 || i >= n) { /* rarely: a division costs more than the rest of the cell */
+        i %= n;
+        if (i < 0) i += n;
+    }
     *low = i;
     *high = i + 1 == n ? 0 : i + 1;
     return position - base;
@@ -117,15 +120,14 @@ FOURIERREG_INLINE real with_slope(const real *s, int nz, int ny, int nx, int k0,
     return value;
 }
 
-/* source(x + u) and its slopes per mm at a voxel of a grid (nz, ny, nx), of which each voxel holds a
- * whole number of the source's. */
-FOURIERREG_INLINE real source_at(const real *source, const real *u, real hz, real hy, real hx,
-                                 int sz, int sy, int sx, int nz, int ny, int nx, int voxel,
+/* source(x + u) and its slopes per mm at a voxel of a grid (nz, ny, nx), of which each voxel holds
+ * fz x fy x fx of the source's, and each mm qz, qy and qx of them. */
+FOURIERREG_INLINE real source_at(const real *source, const real *u, real qz, real qy, real qx,
+                                 int fz, int fy, int fx, int nz, int ny, int nx, int voxel,
                                  real *slope)
 {
-    int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
-    int k0, k1, j0, j1, i0, i1, fz = sz / nz, fy = sy / ny, fx = sx / nx;
-    real qz = fz / hz, qy = fy / hy, qx = fx / hx;
+    int row = voxel / nx, x = voxel % nx, y = row % ny, z = row / ny, count = nz * ny * nx;
+    int k0, k1, j0, j1, i0, i1, sz = fz * nz, sy = fy * ny, sx = fx * nx;
     real c = cell(fz * z + u[voxel] * qz, sz, &k0, &k1);
     real b = cell(fy * y + u[count + voxel] * qy, sy, &j0, &j1);
     real a = cell(fx * x + u[2 * count + voxel] * qx, sx, &i0, &i1);
@@ -136,30 +138,31 @@ FOURIERREG_INLINE real source_at(const real *source, const real *u, real hz, rea
     return value;
 }
 
-FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real hz,
-                                     real hy, real hx, int pairs, int sz, int sy, int sx, int nz,
+FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, const real *u, real qz,
+                                     real qy, real qx, int pairs, int fz, int fy, int fx, int nz,
                                      int ny, int nx, real *residual, real *force)
 {
     FOURIERREG_VOXEL(pairs, nz * ny * nx)
     int count = nz * ny * nx;
     long long here = pair * count + voxel;
-    real g[3], value = source_at(source + pair * sz * sy * sx, u + 3 * pair * count, hz, hy, hx, sz,
-                                 sy, sx, nz, ny, nx, voxel, g);
+    real g[3], value = source_at(source + pair * count * fz * fy * fx, u + 3 * pair * count, qz, qy,
+                                 qx, fz, fy, fx, nz, ny, nx, voxel, g);
     real r = value - target[here];
     residual[here] = r;
     for (int f = 0; f < 3; f++) force[(3 * pair + f) * count + voxel] = r * g[f];
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, real hy, real hx,
-                                  int pairs, int sz, int sy, int sx, int nz, int ny, int nx,
+FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real qz, real qy, real qx,
+                                  int pairs, int fz, int fy, int fx, int nz, int ny, int nx,
                                   real *value, real *slope)
 {
     FOURIERREG_VOXEL(pairs, nz * ny * nx)
     int count = nz * ny * nx;
     real g[3];
-    value[pair * count + voxel] = source_at(source + pair * sz * sy * sx, u + 3 * pair * count, hz,
-                                            hy, hx, sz, sy, sx, nz, ny, nx, voxel, g);
+    value[pair * count + voxel] = source_at(source + pair * count * fz * fy * fx,
+                                            u + 3 * pair * count, qz, qy, qx, fz, fy, fx, nz, ny,
+                                            nx, voxel, g);
     for (int f = 0; f < 3; f++) slope[(3 * pair + f) * count + voxel] = g[f];
     FOURIERREG_END
 }
@@ -168,15 +171,15 @@ FOURIERREG_KERNEL value_and_slope(const real *source, const real *u, real hz, re
 FOURIERREG_INLINE real determinant(const real *u, real hz, real hy, real hx, int nz, int ny, int nx,
                                    int voxel)
 {
-    int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
+    int row = voxel / nx, x = voxel % nx, y = row % ny, z = row / ny, count = nz * ny * nx;
     int down[3], up[3];
     real half[3] = {1 / (2 * hz), 1 / (2 * hy), 1 / (2 * hx)}, m[3][3];
-    down[0] = ((z + nz - 1) % nz * ny + y) * nx + x;
-    up[0] = ((z + 1) % nz * ny + y) * nx + x;
-    down[1] = (z * ny + (y + ny - 1) % ny) * nx + x;
-    up[1] = (z * ny + (y + 1) % ny) * nx + x;
-    down[2] = (z * ny + y) * nx + (x + nx - 1) % nx;
-    up[2] = (z * ny + y) * nx + (x + 1) % nx;
+    down[0] = voxel + (z > 0 ? -1 : nz - 1) * ny * nx;
+    up[0] = voxel + (z < nz - 1 ? 1 : 1 - nz) * ny * nx;
+    down[1] = voxel + (y > 0 ? -1 : ny - 1) * nx;
+    up[1] = voxel + (y < ny - 1 ? 1 : 1 - ny) * nx;
+    down[2] = voxel + (x > 0 ? -1 : nx - 1);
+    up[2] = voxel + (x < nx - 1 ? 1 : 1 - nx);
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             m[i][j] = (i == j) + half[j] * (u[i * count + up[j]] - u[i * count + down[j]]);

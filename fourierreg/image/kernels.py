@@ -150,16 +150,14 @@ def nearest(channels, u, hz, hy, hx, out):
 
 
 @_parallel
-def residual_and_force(source, target, u, hz, hy, hx, residual, force):
+def residual_and_force(source, target, u, qz, qy, qx, residual, force):
     """r = source(x + u) - target and force = r ∇source(x + u), in one pass, pair by pair.
 
-    `hz, hy, hx` are the target's; the source has a whole number of voxels per voxel of it.
+    `qz, qy, qx` are voxels of the source per mm; it has a whole number of them per target voxel.
     """
     sz, sy, sx = source.shape[1:]
     pairs, nz, ny, nx = target.shape
     fz, fy, fx = sz // nz, sy // ny, sx // nx
-    kind = u.dtype.type
-    qz, qy, qx = kind(fz) / hz, kind(fy) / hy, kind(fx) / hx
     for row in numba.prange(pairs * nz * ny):
         p, z, y = row // (nz * ny), row // ny % nz, row % ny
         s = source[p]
@@ -184,13 +182,11 @@ def residual_and_force(source, target, u, hz, hy, hx, residual, force):
 
 
 @_parallel
-def value_and_slope(source, u, hz, hy, hx, value, slope):
+def value_and_slope(source, u, qz, qy, qx, value, slope):
     """source(x + u) and ∇source(x + u), in one pass; grids as in `residual_and_force`."""
     sz, sy, sx = source.shape[1:]
     pairs, nz, ny, nx = value.shape
     fz, fy, fx = sz // nz, sy // ny, sx // nx
-    kind = u.dtype.type
-    qz, qy, qx = kind(fz) / hz, kind(fy) / hy, kind(fx) / hx
     for row in numba.prange(pairs * nz * ny):
         p, z, y = row // (nz * ny), row // ny % nz, row % ny
         s = source[p]

@@ -55,6 +55,12 @@ def _lengths(spacing):
     return spacing if len(spacing) == 3 else (1.0, *spacing)
 
 
+def _finer(fine, grid, spacing, kind):
+    """Source voxels per voxel of a grid along each axis, and per mm."""
+    finer = [n // m for n, m in zip(fine, grid, strict=True)]
+    return finer, [kind(f) / kind(h) for f, h in zip(finer, _lengths(spacing), strict=True)]
+
+
 def resample(image, u, spacing, kernel):
     """image(x + u(x)) by the kernel "interpolate" or "nearest".
 
@@ -85,9 +91,9 @@ def residual_and_force(source, target, u, spacing):
     s, t = _volume(source, d, kind, xp), _volume(target, d, kind, xp)
     v = _vector(u, d, kind, xp)
     residual, force = xp.empty(t.shape, dtype=kind), xp.empty(v.shape, dtype=kind)
-    sizes = (*s.shape, *t.shape[1:])
-    outputs = [residual, force]
-    _launch("residual_and_force", [s, t, v], sizes, _lengths(spacing), outputs, t.shape[0])
+    finer, density = _finer(s.shape[1:], t.shape[1:], spacing, kind)
+    sizes = (t.shape[0], *finer, *t.shape[1:])
+    _launch("residual_and_force", [s, t, v], sizes, density, [residual, force], t.shape[0])
     return residual.reshape(target.shape), _like_vector(force, d, u.shape, xp)
 
 
@@ -101,8 +107,9 @@ def value_and_slope(source, u, spacing):
     s, v = _volume(source, d, kind, xp), _vector(u, d, kind, xp)
     grid, pairs = v.shape[2:], v.shape[0]
     value, slope = xp.empty((pairs, *grid), dtype=kind), xp.empty(v.shape, dtype=kind)
-    sizes = (*s.shape, *grid)
-    _launch("value_and_slope", [s, v], sizes, _lengths(spacing), [value, slope], pairs)
+    finer, density = _finer(s.shape[1:], grid, spacing, kind)
+    sizes = (pairs, *finer, *grid)
+    _launch("value_and_slope", [s, v], sizes, density, [value, slope], pairs)
     shape = (*u.shape[: -d - 1], *u.shape[-d:])
     return value.reshape(shape), _like_vector(slope, d, u.shape, xp)
 

@@ -55,6 +55,11 @@ def spacing(dtype):
     return [dtype(h) for h in SPACING]
 
 
+def density(dtype, finer=(1, 1, 1)):
+    """Source voxels per mm."""
+    return [dtype(f / h) for f, h in zip(finer, SPACING, strict=True)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["interpolate", "nearest"])
 def test_resampling(compiled, name, kind):
@@ -78,8 +83,9 @@ def test_residual_and_force(compiled, kind, background):
     u = displacements(kind, dtype)
     expected = [np.empty((PAIRS, *SHAPE), dtype), np.empty((PAIRS, 3, *SHAPE), dtype)]
     actual = [np.empty_like(a) for a in expected]
-    kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
-    call(library, "residual_and_force", [source, target, u], (*source.shape, *SHAPE), actual)
+    kernels.residual_and_force(source, target, u, *density(dtype), *expected)
+    sizes = (PAIRS, 1, 1, 1, *SHAPE)
+    call(library, "residual_and_force", [source, target, u], sizes, actual, density(dtype))
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)
 
@@ -88,13 +94,13 @@ def test_residual_and_force(compiled, kind, background):
 @pytest.mark.parametrize("kind", KINDS)
 def test_value_and_slope(compiled, kind, finer):
     library, dtype = compiled
-    fine = (SHAPE[0], finer * SHAPE[1], SHAPE[2])
+    fine, numbers = (SHAPE[0], finer * SHAPE[1], SHAPE[2]), density(dtype, (1, finer, 1))
     source = np.random.default_rng(0).standard_normal((PAIRS, *fine)).astype(dtype)
     u = displacements(kind, dtype)
     expected = [np.empty((PAIRS, *SHAPE), dtype), np.empty((PAIRS, 3, *SHAPE), dtype)]
     actual = [np.empty_like(a) for a in expected]
-    kernels.value_and_slope(source, u, *spacing(dtype), *expected)
-    call(library, "value_and_slope", [source, u], (*source.shape, *SHAPE), actual)
+    kernels.value_and_slope(source, u, *numbers, *expected)
+    call(library, "value_and_slope", [source, u], (PAIRS, 1, finer, 1, *SHAPE), actual, numbers)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)
 
@@ -143,7 +149,8 @@ def test_a_flat_volume_stands_for_a_2d_image(compiled):
     u[0, 1:] = rng.uniform(0.05, 0.45, (2, *shape))
     expected = [np.empty((1, *shape), dtype), np.empty((1, 3, *shape), dtype)]
     actual = [np.empty_like(a) for a in expected]
-    kernels.residual_and_force(source, target, u, *spacing(dtype), *expected)
-    call(library, "residual_and_force", [source, target, u], (*source.shape, *shape), actual)
+    kernels.residual_and_force(source, target, u, *density(dtype), *expected)
+    sizes = (1, 1, 1, 1, *shape)
+    call(library, "residual_and_force", [source, target, u], sizes, actual, density(dtype))
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)
