@@ -53,7 +53,15 @@ def test_a_registration_in_cuda_c(cuda, shape, dtype):
     actual = everything(shape, dtype)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b, rtol=2e-4 if dtype == np.float32 else 1e-8)
-    assert {"to_grid", "from_grid", "rate", "rate_adjoint", "extremes", "contract"} <= ran
+    assert {
+        "to_grid",
+        "from_grid",
+        "rate",
+        "rate_adjoint",
+        "extremes",
+        "contract",
+        "contract_rows",
+    } <= ran
 
 
 def test_alpha_in_cuda_c(cuda):

@@ -163,3 +163,41 @@ FOURIERREG_KERNEL contract(const real *values, const real *matrix, int batch, in
     }
     FOURIERREG_END
 }
+
+/* Outputs of one thread, so that it reads each number several times from its registers. */
+#define ROWS 4
+#define COLUMNS 4
+
+FOURIERREG_KERNEL contract_rows(const real *values, const real *matrix, int rows, int n, int size,
+                                int each, int along, int across, real *out, real *scratch)
+{
+    FOURIERREG_JOB((rows + each - 1) / each)
+    long long first = job * each;
+    int count = rows - first < each ? rows - first : each;
+    int pitch = n | 1; /* odd, so that a column of rows lies in as many banks of memory */
+    real *x = FOURIERREG_SCRATCH(each * pitch);
+    FOURIERREG_EACH(i, count * n) {
+        x[i / n * pitch + i % n] = values[first * n + i];
+    }
+    FOURIERREG_WAIT
+    int lanes = (size + COLUMNS - 1) / COLUMNS;
+    FOURIERREG_EACH(item, (count + ROWS - 1) / ROWS * lanes) {
+        int lane = item % lanes, row = item / lanes * ROWS;
+        real sums[ROWS][COLUMNS] = {{0}};
+        const real *here[ROWS], *column[COLUMNS];
+        for (int r = 0; r < ROWS; r++) here[r] = x + (row + r < count ? row + r : row) * pitch;
+        for (int c = 0; c < COLUMNS; c++) {
+            int q = lane + c * lanes;
+            column[c] = matrix + (q < size ? q : lane) * across;
+        }
+        for (int k = 0; k < n; k++)
+            for (int c = 0; c < COLUMNS; c++) {
+                real weight = column[c][k * along];
+                for (int r = 0; r < ROWS; r++) sums[r][c] += weight * here[r][k];
+            }
+        for (int r = 0; r < ROWS && row + r < count; r++)
+            for (int c = 0; c < COLUMNS && lane + c * lanes < size; c++)
+                out[(first + row + r) * size + lane + c * lanes] = sums[r][c];
+    }
+    FOURIERREG_DONE
+}

@@ -242,3 +242,14 @@ def contract(values, matrix, out):
                     c, s = matrix[k, q]
                     here[j, 0] += c * re - s * im
                     here[j, 1] += c * im + s * re
+
+
+@_parallel
+def contract_rows(values, matrix, out):
+    """A real matrix along the last axis: values (rows, n), matrix (n, N), out (rows, N)."""
+    rows, n = values.shape
+    for i in numba.prange(rows):
+        out[i] = 0
+        for k in range(n):
+            for q in range(out.shape[1]):
+                out[i, q] += values[i, k] * matrix[k, q]

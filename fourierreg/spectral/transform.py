@@ -10,7 +10,13 @@ import math
 
 import numpy as np
 
-from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
+from fourierreg.launch import (
+    JOB_THREADS,
+    PARALLEL_SIZE,
+    SHARED_BYTES,
+    launch,
+    voxel_blocks,
+)
 from fourierreg.spectral.band import frequencies
 
 
@@ -72,6 +78,23 @@ def _contracted(values, matrix, items, xp):
     lead, n, after = values.shape
     size = matrix.shape[0]
     out = xp.empty((lead, size, after), dtype=values.dtype)
+    setting = {"parallel": out.size >= PARALLEL_SIZE}
+    if after == 1 and values.dtype.kind != "c":
+        m = xp.swapaxes(matrix, 0, 1)
+        along, across = (stride // m.itemsize for stride in m.strides)
+        each = _rows_together(n, size, m.itemsize)
+        launch(
+            "fourierreg.spectral",
+            "contract_rows",
+            [values.reshape(lead, n), m],
+            [],
+            [out.reshape(lead, size)],
+            sizes=(lead, n, size, each, along, across),
+            blocks=(math.ceil(lead / each),),
+            scratch=each * (n | 1),
+            **setting,
+        )
+        return out
     x, product = (_with_parts(a) for a in (values, out))
     m = xp.swapaxes(_with_parts(matrix), 0, 1)
     each, parts = lead // items, m.shape[-1]
@@ -84,9 +107,16 @@ def _contracted(values, matrix, items, xp):
         [product],
         sizes=(items, each, n, after, parts, size, along, across),
         blocks=voxel_blocks(each * size * after, items),
-        parallel=out.size >= PARALLEL_SIZE,
+        **setting,
     )
     return out
+
+
+def _rows_together(n, size, itemsize):
+    """Rows that one block of a GPU's threads contracts: as many as keep all threads at work, four
+    rows and columns to a thread, and its own memory holds."""
+    busy = math.ceil(JOB_THREADS / math.ceil(size / 4))
+    return 4 * max(1, min(busy, SHARED_BYTES // (4 * (n | 1) * itemsize)))
 
 
 def _with_parts(array):

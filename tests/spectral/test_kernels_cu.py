@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from fourierreg.launch import JOB_THREADS, SHARED_BYTES
 from fourierreg.spectral import kernels
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.operators import slopes
@@ -17,6 +18,7 @@ from fourierreg.spectral.small_grid import (
     _synthesis_tables,
     _volume,
 )
+from fourierreg.spectral.transform import _rows_together
 from tests import host, laws
 from tests.host import random
 
@@ -97,6 +99,31 @@ def test_contract(compiled, parts, turned):
     laws.close(expected[..., 0], by_hand.real)
     if parts == 2:
         laws.close(expected[..., 1], by_hand.imag)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["as it is", "transposed"])
+@pytest.mark.parametrize(("rows", "n", "size"), [(13, 6, 7), (9, 5, 3), (3, 8, 16)])
+def test_contract_rows(compiled, rows, n, size, turned):
+    library, dtype = compiled
+    values = random((rows, n), dtype)
+    matrix = random((size, n) if turned else (n, size), dtype, 1)
+    m = matrix.T if turned else matrix
+    expected, actual = np.empty((2, rows, size), dtype)
+    kernels.contract_rows(values, m, expected)
+    each, scratch = 8, math.ceil(rows / 8) * 8 * (n | 1)
+    sizes = (rows, n, size, each, *((1, n) if turned else (size, 1)))
+    host.call(library, "contract_rows", [values, matrix], sizes, [actual], scratch=scratch)
+    laws.close(actual, expected)
+    laws.close(expected, values @ m)
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+@pytest.mark.parametrize(("n", "size"), [(16, 136), (136, 16), (1, 1), (5000, 16), (20_000, 3)])
+def test_rows_together_fit_a_blocks_own_memory_where_they_can(n, size, itemsize):
+    rows = _rows_together(n, size, itemsize)
+    assert rows % 4 == 0
+    assert rows == 4 or rows * (n | 1) * itemsize <= SHARED_BYTES
+    assert math.ceil((rows - 4) / 4) * math.ceil(size / 4) < JOB_THREADS
 
 
 @pytest.mark.parametrize("most", [1, 8, 12])
