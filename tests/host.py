@@ -2,7 +2,8 @@
 
 The words of `fourierreg/device.h` are defined here for the host: one thread takes all voxels; a job
 has four threads (OpenMP), which share its loops as the threads of a block do, and wait where those
-wait, so that a wait that is missing shows.
+wait, so that a wait that is missing shows. Blocks that do not do all of the work, and scratch that
+is less than a job takes, are noted (`WRONG`).
 """
 
 import ctypes
@@ -17,21 +18,37 @@ import pytest
 from fourierreg import launch
 
 TYPES = {"float": np.float32, "double": np.float64}
-BEYOND = 64  # numbers after the scratch, that no job may touch
+MANY = 2**40
+BEYOND = 2**15  # numbers after the scratch, that no job may touch
 WORDS = {
     "FOURIERREG_KERNEL": "void",
     "FOURIERREG_INLINE": "static inline",
-    "FOURIERREG_VOXEL(pairs, count)": "for (long long pair = 0; pair < (pairs); pair++) "
+    "FOURIERREG_VOXEL(pairs, count)": "HOST_ENOUGH(count, host_blocks * host_threads) "
+    "HOST_ENOUGH(pairs, host_rows) for (long long pair = 0; pair < (pairs); pair++) "
     "for (int voxel = 0; voxel < (count); voxel++) {",
     "FOURIERREG_END": "}",
-    "FOURIERREG_JOB(count)": "for (long long job = 0; job < (count); job++) "
+    "FOURIERREG_JOB(count)": "HOST_ENOUGH(count, host_blocks) "
+    "for (long long job = 0; job < (count); job++) "
     '_Pragma("omp parallel num_threads(THREADS)") {',
     "FOURIERREG_DONE": "}",
     "FOURIERREG_EACH(i, count)": '_Pragma("omp for schedule(static, 1) nowait") '
     "for (int i = 0; i < (count); i++)",
-    "FOURIERREG_SCRATCH(size)": "(scratch + job * (size))",
+    "FOURIERREG_SCRATCH(size)": "(scratch + host_room(job, size))",
     "FOURIERREG_WAIT": '_Pragma("omp barrier")',
 }
+
+
+SAID = ("host_blocks", "host_rows", "host_threads", "host_scratch", "host_wrong")
+NOTES = f"""#include <math.h>
+long long {", ".join(SAID)};
+#define HOST_ENOUGH(count, most) if ((count) > (most)) host_wrong |= 1;
+static inline long long host_room(long long job, long long size)
+{{
+    if (size > host_scratch) host_wrong |= 2;
+    return job * size;
+}}
+"""
+WRONG = {1: "fewer blocks than there is work for", 2: "less scratch than a job takes"}
 
 
 def compiled(package, real, folder, threads=4):
@@ -41,7 +58,7 @@ def compiled(package, real, folder, threads=4):
         pytest.skip("no host compiler")
     source, library = folder / "kernels.c", folder / "kernels.so"
     body = resources.files(package).joinpath("kernels.cu").read_text()
-    source.write_text(f"#include <math.h>\n{body}")
+    source.write_text(NOTES + body)
     defines = [
         f"-D{name}={value}" for name, value in {"real": real, "THREADS": threads, **WORDS}.items()
     ]
@@ -52,46 +69,64 @@ def compiled(package, real, folder, threads=4):
     return ctypes.CDLL(str(library))
 
 
+def run(library, name, arguments, blocks, threads, scratch):
+    """A compiled kernel, by as many blocks as a GPU would have, with so much scratch for each."""
+    for word, value in zip(SAID, (*blocks, threads, scratch, 0), strict=True):
+        ctypes.c_longlong.in_dll(library, word).value = value
+    getattr(library, name)(*arguments)
+    wrong = ctypes.c_longlong.in_dll(library, "host_wrong").value
+    assert not wrong, f"{name}: {WRONG.get(wrong, WRONG)}"
+
+
+def unwritten(shape, dtype):
+    """Room for what a kernel gives, with nothing in it."""
+    return np.full(shape, np.nan, dtype)
+
+
 def call(library, name, inputs, sizes, outputs, numbers=(), scratch=0):
     """A kernel as `launch` calls it on the device: inputs, numbers, sizes, outputs, scratch."""
     real = ctypes.c_float if outputs[0].dtype == np.float32 else ctypes.c_double
-    room = np.full(scratch + BEYOND, np.nan, outputs[0].dtype)
+    room = unwritten(scratch + BEYOND, outputs[0].dtype)
     if scratch:
         outputs = [*outputs, room]
     arrays = [[ctypes.c_void_p(a.ctypes.data) for a in group] for group in (inputs, outputs)]
-    plain = [real(x) for x in numbers]
-    getattr(library, name)(*arrays[0], *plain, *map(ctypes.c_int, sizes), *arrays[1])
+    arguments = (*arrays[0], *map(real, numbers), *map(ctypes.c_int, sizes), *arrays[1])
+    run(library, name, arguments, (MANY, MANY), 1, MANY)
     assert np.all(np.isnan(room[scratch:])), f"{name} writes beyond its scratch"
 
 
 def stand_in(monkeypatch, folder):
     """Have `launch` run NumPy arrays through the CUDA C, which the host compiler has compiled.
 
-    What a kernel is given is held against what it asks for. Returns a set that is filled with the
-    names of those that ran.
+    What a kernel is given is held against what it asks for: types, blocks, scratch. Returns a set
+    that is filled with the packages and names of those that ran.
     """
     library = functools.cache(lambda package, real: compiled(package, real, folder(package), 1))
     ran = set()
 
     def kernel(source, name):
         package, real = source
-        asked = launch.parameters(package, name).values()
+        asked = launch.parameters(package, name)
 
-        def run(blocks, threads, arguments, *, shared_mem):
-            assert len(blocks) <= 2
-            assert len(threads) == 1
+        def device(blocks, threads, arguments, *, shared_mem):
             assert shared_mem <= launch.SHARED_BYTES
-            ran.add(name)
-            given, room = [], None
-            for argument, kind in zip(arguments, asked, strict=True):
-                if kind == "real *" and isinstance(argument, np.uintp):  # of the block's own memory
-                    assert shared_mem > 0
-                    room = np.full(blocks[0] * shared_mem // TYPES[real]().itemsize, np.nan)
-                    room = room.astype(TYPES[real])
-                given.append(passed(argument if room is None else room, kind, real))
-            getattr(library(package, real), name)(*given)
+            blocks = (*blocks, 1)[:2]
+            assert blocks[1] < 65536
+            scratch = shared_mem // TYPES[real]().itemsize  # of one block
+            room = unwritten(blocks[0] * scratch + BEYOND, TYPES[real])
+            given = []
+            for argument, (parameter, kind) in zip(arguments, asked.items(), strict=True):
+                if isinstance(argument, np.uintp):  # nothing: the block's own memory
+                    assert parameter == "scratch"
+                    argument = room
+                elif parameter == "scratch":
+                    scratch = argument.shape[1]
+                given.append(passed(argument, parameter, kind, real))
+            run(library(package, real), name, given, blocks, threads[0], scratch)
+            assert np.all(np.isnan(room[-BEYOND:])), f"{name} writes beyond its scratch"
+            ran.add((package.rpartition(".")[2], name))
 
-        return run
+        return device
 
     monkeypatch.setattr(launch, "on_device", lambda array: True)
     monkeypatch.setattr(launch, "device_source", lambda package, real: (package, real))
@@ -99,7 +134,7 @@ def stand_in(monkeypatch, folder):
     return ran
 
 
-def passed(argument, kind, real):
+def passed(argument, parameter, kind, real):
     """An argument as C takes it, if it is of that kind."""
     plain = kind.removesuffix(" *")
     dtype = {"long long": np.int64, "int": np.int32, "real": TYPES[real], "double": np.float64}[
@@ -111,8 +146,9 @@ def passed(argument, kind, real):
             argument.item()
         )
     assert argument.dtype == dtype, f"{kind} from {argument.dtype}"
-    by_stride = np.argsort(argument.strides, kind="stable")[::-1]
-    assert argument.transpose(by_stride).flags.c_contiguous  # `contract` is told its axes
+    if parameter == "matrix" and not argument.flags.c_contiguous:  # the kernel is told its axes
+        argument = argument.T if argument.ndim == 2 else argument.swapaxes(0, 1)
+    assert argument.flags.c_contiguous
     return ctypes.c_void_p(argument.ctypes.data)
 
 

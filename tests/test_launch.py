@@ -5,12 +5,15 @@ import pytest
 
 import fourierreg
 from fourierreg import launch
+from fourierreg.backend import array_module, asarray
+from fourierreg.geodesic.shooting import pull_back, shoot, tangent
+from fourierreg.image import voxels
 from fourierreg.image.deformation import invert, jacobian_determinant
 from fourierreg.registration.energy import Problem
 from fourierreg.registration.hessian import PosteriorHessian
 from fourierreg.spectral import transform
 from fourierreg.spectral.metric import Metric
-from fourierreg.spectral.small_grid import from_grid, to_grid
+from fourierreg.spectral.small_grid import from_grid, multiply, to_grid
 from tests import host, laws
 from tests.fields import smooth_image, smooth_pair, velocity
 
@@ -53,15 +56,9 @@ def test_a_registration_in_cuda_c(cuda, shape, dtype):
     actual = everything(shape, dtype)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b, rtol=2e-4 if dtype == np.float32 else 1e-8)
-    assert {
-        "to_grid",
-        "from_grid",
-        "rate",
-        "rate_adjoint",
-        "extremes",
-        "contract",
-        "contract_rows",
-    } <= ran
+    names = {name for _, name in ran}
+    assert {"to_grid", "from_grid", "contract", "contract_rows", "extremes"} <= names
+    assert {"rate", "rate_adjoint", "products_tangent", "invert", "nearest"} <= names
 
 
 def test_alpha_in_cuda_c(cuda):
@@ -75,7 +72,8 @@ def test_alpha_in_cuda_c(cuda):
     assert all(r.converged for r in expected)
     wanted = pytest.approx([r.alpha for r in expected], rel=0.01)  # as in test_parity
     assert [r.alpha for r in actual] == wanted
-    assert {"advance", "products", "multiply", "residual_and_force"} <= ran
+    assert {("registration", "advance"), ("registration", "products")} <= ran
+    assert {("spectral", "multiply"), ("image", "residual_and_force")} <= ran
 
 
 def test_kernels_with_much_between_the_axes(cuda, monkeypatch):
@@ -88,4 +86,34 @@ def test_kernels_with_much_between_the_axes(cuda, monkeypatch):
     ran = cuda()
     laws.close(to_grid(v, metric.band, xp), expected)
     laws.close(from_grid(expected, metric.band, xp), back)
-    assert ran == {"to_grid", "from_grid"}
+    assert ran == {("spectral", "to_grid"), ("spectral", "from_grid")}
+
+
+def test_the_stand_in_sees_blocks_and_scratch_that_do_not_suffice(cuda, monkeypatch):
+    image = smooth_image((20, 22, 24), 0)
+    u = np.zeros((3, *image.shape))
+    cuda()
+    monkeypatch.setattr(voxels, "voxel_blocks", lambda count, pairs=1: (1, pairs))
+    with pytest.raises(AssertionError, match="fewer blocks"):
+        jacobian_determinant(u, (1.0, 1.0, 1.0))
+    monkeypatch.setattr(voxels, "LANES", 100)
+    with pytest.raises(AssertionError, match="less scratch"):
+        voxels.extremes(u, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+
+
+def test_the_guard_refuses_what_a_device_would_misread():
+    with fourierreg.use_backend("guard"):
+        matrix, vectors = asarray(np.ones((1, 3, 3, 8))), asarray(np.ones((2, 3, 8), np.float32))
+        with pytest.raises(TypeError, match=r"matrices of multiply: expected float32, got float64"):
+            multiply(matrix, vectors, array_module(vectors))
+
+
+def test_directions_take_the_precision_of_the_geodesic():
+    metric = Metric.create((12, 10, 14), modes=6)
+    single = velocity(metric, 0).astype(np.complex64)
+    for linearise in (False, True):
+        geodesic = shoot(single, metric, num_steps=2, linearise=linearise)
+        for derivative in (tangent, pull_back):
+            found = derivative(geodesic, velocity(metric, 1))
+            assert found.dtype == np.complex64
+            laws.close(found, derivative(geodesic, velocity(metric, 1).astype(np.complex64)))

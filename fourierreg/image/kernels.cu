@@ -197,11 +197,14 @@ FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx,
     FOURIERREG_END
 }
 
-/* Voxels that the threads of a job look at at a time: a power of two. */
-#define LANES 512
-#define LEAST -1e30f /* less than minus any determinant */
+/* The larger number; what is no number stays. */
+FOURIERREG_INLINE real larger(real a, real b) { return b > a || b != b ? b : a; }
 
-FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real qz, real qy, real qx,
+/* Voxels that a job looks at together: a power of two. */
+#define LANES 512
+#define LEAST (-1e30f) /* what minus a determinant begins with */
+
+FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real rz, real ry, real rx,
                            int pairs, int parts, int rows, int nz, int ny, int nx, real *out,
                            real *scratch)
 {
@@ -213,9 +216,10 @@ FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real qz, re
     FOURIERREG_EACH(lane, LANES) {
         real far = 0, fold = LEAST;
         for (int i = first + lane; i < last; i += LANES) {
-            far = fmax(far, fmax(fmax(fabs(v[i]) * qz, fabs(v[count + i]) * qy),
-                                 fabs(v[2 * count + i]) * qx));
-            fold = fmax(fold, -determinant(v, hz, hy, hx, nz, ny, nx, i));
+            far = larger(far, rz * fabs(v[i]));
+            far = larger(far, ry * fabs(v[count + i]));
+            far = larger(far, rx * fabs(v[2 * count + i]));
+            fold = larger(fold, -determinant(v, hz, hy, hx, nz, ny, nx, i));
         }
         reach[lane] = far;
         folded[lane] = fold;
@@ -223,8 +227,8 @@ FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real qz, re
     for (int half = LANES / 2; half > 0; half /= 2) {
         FOURIERREG_WAIT
         FOURIERREG_EACH(i, half) {
-            reach[i] = fmax(reach[i], reach[i + half]);
-            folded[i] = fmax(folded[i], folded[i + half]);
+            reach[i] = larger(reach[i], reach[i + half]);
+            folded[i] = larger(folded[i], folded[i + half]);
         }
     }
     FOURIERREG_WAIT

@@ -237,10 +237,16 @@ def jacobian_determinant(u, hz, hy, hx, out):
             out[p, z, y, x] = _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
 
 
+@_inline
+def _larger(a, b):
+    """The larger number; what is no number stays."""
+    return b if b > a or b != b else a
+
+
 @_parallel
-def extremes(u, hz, hy, hx, fz, fy, fx, out):
-    """Per part of a pair's rows, out (pairs, parts, 2): the largest of f_j |u_j|, and of minus
-    det(I + Du)."""
+def extremes(u, hz, hy, hx, rz, ry, rx, out):
+    """Per part of a pair's rows, out (pairs, parts, 2): the largest of r_j |u_j|, and of minus
+    det(I + Du); no number where there is one that is none."""
     pairs, parts = out.shape[:2]
     nz, ny, nx = u.shape[2:]
     rows = (nz * ny + parts - 1) // parts
@@ -257,8 +263,9 @@ def extremes(u, hz, hy, hx, fz, fy, fx, out):
             for x in range(nx):
                 xm = x - 1 if x > 0 else nx - 1
                 xp = x + 1 if x < nx - 1 else 0
-                reach = max(reach, fz * abs(v[0, z, y, x]))
-                reach = max(reach, fy * abs(v[1, z, y, x]))
-                reach = max(reach, fx * abs(v[2, z, y, x]))
-                fold = max(fold, -_determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp))
+                reach = _larger(reach, rz * abs(v[0, z, y, x]))
+                reach = _larger(reach, ry * abs(v[1, z, y, x]))
+                reach = _larger(reach, rx * abs(v[2, z, y, x]))
+                minus = -_determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
+                fold = _larger(fold, minus)
         out[p, part, 0], out[p, part, 1] = reach, fold

@@ -56,9 +56,9 @@ class SumOfSquares(Similarity):
         if mask is not None:
             beside = mask[(..., None, *[slice(None)] * d)]
             residual, force = residual * mask, force * beside
-        xp, planes = array_module(residual), tuple(range(1 - d, 0))
-        # Plane by plane: a GPU has one block of threads take each sum.
-        squares = xp.sum(residual * residual, axis=planes, dtype=np.float64)
+        xp, inner = array_module(residual), tuple(range(1 - d, 0))
+        # First along all axes but one: a GPU has one block of threads take each sum of a pair.
+        squares = xp.sum(residual * residual, axis=inner, dtype=np.float64)
         return xp.sum(squares, axis=-1), force
 
     def value_and_half_slope(self, deformed, target, source, mask=None):

@@ -17,7 +17,7 @@ LANES = 512  # as in kernels.cu
 
 
 def _launch(name, inputs, sizes, numbers, outputs, pairs=1):
-    """Run kernel `name` on 3D arrays; `numbers` begin with the spacing, `outputs` are written."""
+    """Run kernel `name` on 3D arrays, a thread to a voxel of the first output."""
     count = int(np.prod(outputs[0].shape[-3:]))
     launch(
         "fourierreg.image",
@@ -130,7 +130,8 @@ def extremes(u, spacing, limits):
     Returns
     -------
     array, shape (…, 2)
-        The largest |u_j| / limit_j, and the largest -det(I + Du): positive where there is a fold.
+        The largest |u_j| / limit_j, and the largest -det(I + Du): positive where there is a fold;
+        no number where u has one that is none.
     """
     xp, d = array_module(u), len(spacing)
     kind = u.dtype.type

@@ -83,6 +83,7 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
         if (mirror != q)
             for (int k = 1; k < n3; k++)
                 s += s3[(q - 1) * (n3 - 1) + k - 1] * second[(n3 + k) * planes + p];
+        /* A point that mirrors itself is there twice in a share, with one value. */
         values[(q * size2 + p / width) * size1 + x1] = c - s;
         values[(mirror * size2 + p / width) * size1 + x1] = c + s;
     }
@@ -139,28 +140,21 @@ FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, int batch,
     FOURIERREG_END
 }
 
-/* The matrix's entry of k and q lies `along` k and `across` q further, in numbers of its parts. */
+/* Complex numbers; the matrix's entry of k and q lies `along` k and `across` q further. */
 FOURIERREG_KERNEL contract(const real *values, const real *matrix, int batch, int lead, int n,
-                           int after, int parts, int size, int along, int across, real *out)
+                           int after, int size, int along, int across, real *out)
 {
     FOURIERREG_VOXEL(batch, lead * size * after)
     int j = voxel % after, q = voxel / after % size, i = voxel / (after * size);
-    const real *x = values + ((pair * lead + i) * n * after + j) * parts;
-    const real *m = matrix + q * across * parts;
-    real *here = out + (pair * lead * size * after + voxel) * parts;
-    real re = 0, im = 0;
-    if (parts == 1) {
-        for (int k = 0; k < n; k++) re += m[k * along] * x[k * after];
-        here[0] = re;
-    } else {
-        for (int k = 0; k < n; k++) {
-            const real *a = m + 2 * k * along, *b = x + 2 * k * after;
-            re += a[0] * b[0] - a[1] * b[1];
-            im += a[0] * b[1] + a[1] * b[0];
-        }
-        here[0] = re;
-        here[1] = im;
+    const real *x = values + 2 * ((pair * lead + i) * n * after + j), *m = matrix + 2 * q * across;
+    real *here = out + 2 * (pair * lead * size * after + voxel), re = 0, im = 0;
+    for (int k = 0; k < n; k++) {
+        const real *a = m + 2 * k * along, *b = x + 2 * k * after;
+        re += a[0] * b[0] - a[1] * b[1];
+        im += a[0] * b[1] + a[1] * b[0];
     }
+    here[0] = re;
+    here[1] = im;
     FOURIERREG_END
 }
 
@@ -174,7 +168,7 @@ FOURIERREG_KERNEL contract_rows(const real *values, const real *matrix, int rows
     FOURIERREG_JOB((rows + each - 1) / each)
     long long first = job * each;
     int count = rows - first < each ? rows - first : each;
-    int pitch = n | 1; /* odd, so that a column of rows lies in as many banks of memory */
+    int pitch = n | 1; /* odd, so that rows ROWS apart lie in different banks of memory */
     real *x = FOURIERREG_SCRATCH(each * pitch);
     FOURIERREG_EACH(i, count * n) {
         x[i / n * pitch + i % n] = values[first * n + i];

@@ -226,22 +226,19 @@ def _weigh_pointwise(weights, rows, out):
 
 @_parallel
 def contract(values, matrix, out):
-    """A matrix along one axis: values (lead, n, after, parts), matrix (n, N, parts), out (lead, N,
-    after, parts); parts are one, of real numbers, or two, of complex ones."""
-    lead, n, after, parts = values.shape
+    """A complex matrix along one axis: values (lead, n, after, 2), matrix (n, N, 2), out (lead, N,
+    after, 2), of real and imaginary parts."""
+    lead, n, after, _ = values.shape
     for job in numba.prange(lead * out.shape[1]):
         i, q = job // out.shape[1], job % out.shape[1]
         here = out[i, q]
         here[:] = 0
         for k in range(n):
             for j in range(after):
-                if parts == 1:
-                    here[j, 0] += matrix[k, q, 0] * values[i, k, j, 0]
-                else:
-                    re, im = values[i, k, j]
-                    c, s = matrix[k, q]
-                    here[j, 0] += c * re - s * im
-                    here[j, 1] += c * im + s * re
+                re, im = values[i, k, j]
+                c, s = matrix[k, q]
+                here[j, 0] += c * re - s * im
+                here[j, 1] += c * im + s * re
 
 
 @_parallel

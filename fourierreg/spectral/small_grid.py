@@ -140,7 +140,7 @@ def _volume(shape, flat=1):
 def _shares(most, jobs):
     """Into how many shares a GPU cuts each of several jobs that fall into at most so many parts,
     and how many parts a share has."""
-    each = math.ceil(most / max(1, min(most, BLOCKS // jobs)))
+    each = math.ceil(most / max(1, min(most, BLOCKS // max(1, jobs))))
     return math.ceil(most / each), each
 
 

@@ -63,7 +63,8 @@ def _contract(values, matrix, batch_axes, xp):
     if _has_blas(xp):
         product = values[:, :, 0] @ matrix.T if after == 1 else np.matmul(matrix, values)
     else:
-        product = _contracted(xp.ascontiguousarray(values), matrix, shape[0], xp)
+        contracted = _contracted if values.dtype.kind == "c" else _rows_contracted
+        product = contracted(xp.ascontiguousarray(values), matrix, shape[0], xp)
     return product.reshape(*shape[:batch_axes], matrix.shape[0], *shape[batch_axes + 1 :])
 
 
@@ -73,56 +74,58 @@ def _has_blas(xp):
 
 
 def _contracted(values, matrix, items, xp):
-    """(lead, n, after) to (lead, N, after) by a matrix (N, n), which may be a transpose; `lead` is
-    a multiple of the number of items."""
+    """(lead, n, after) to (lead, N, after) by a matrix (N, n), of complex numbers; `lead` is a
+    multiple of the number of items."""
     lead, n, after = values.shape
-    size = matrix.shape[0]
+    size, each = matrix.shape[0], lead // items
     out = xp.empty((lead, size, after), dtype=values.dtype)
-    setting = {"parallel": out.size >= PARALLEL_SIZE}
-    if after == 1 and values.dtype.kind != "c":
-        m = xp.swapaxes(matrix, 0, 1)
-        along, across = (stride // m.itemsize for stride in m.strides)
-        each = _rows_together(n, size, m.itemsize)
-        launch(
-            "fourierreg.spectral",
-            "contract_rows",
-            [values.reshape(lead, n), m],
-            [],
-            [out.reshape(lead, size)],
-            sizes=(lead, n, size, each, along, across),
-            blocks=(math.ceil(lead / each),),
-            scratch=each * (n | 1),
-            **setting,
-        )
-        return out
-    x, product = (_with_parts(a) for a in (values, out))
-    m = xp.swapaxes(_with_parts(matrix), 0, 1)
-    each, parts = lead // items, m.shape[-1]
-    along, across = (stride // (m.itemsize * parts) for stride in m.strides[:2])
+    x, product, m = (_with_parts(a) for a in (values, out, matrix))
+    m = xp.swapaxes(m, 0, 1)
+    along, across = (stride // (2 * m.itemsize) for stride in m.strides[:2])
     launch(
         "fourierreg.spectral",
         "contract",
         [x, m],
         [],
         [product],
-        sizes=(items, each, n, after, parts, size, along, across),
+        sizes=(items, each, n, after, size, along, across),
         blocks=voxel_blocks(each * size * after, items),
-        **setting,
+        parallel=out.size >= PARALLEL_SIZE,
+    )
+    return out
+
+
+def _rows_contracted(values, matrix, items, xp):
+    """As `_contracted`, of real numbers, where no axis is after the one that is contracted; the
+    matrix may be a transpose."""
+    lead, n, _ = values.shape
+    out = xp.empty((lead, matrix.shape[0], 1), dtype=values.dtype)
+    m, size = xp.swapaxes(matrix, 0, 1), matrix.shape[0]
+    along, across = (stride // m.itemsize for stride in m.strides)
+    together = _rows_together(n, size, m.itemsize)
+    launch(
+        "fourierreg.spectral",
+        "contract_rows",
+        [values.reshape(lead, n), m],
+        [],
+        [out.reshape(lead, size)],
+        sizes=(lead, n, size, together, along, across),
+        blocks=(math.ceil(lead / together),),
+        scratch=together * (n | 1),
+        parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 
 
 def _rows_together(n, size, itemsize):
-    """Rows that one block of a GPU's threads contracts: as many as keep all threads at work, four
-    rows and columns to a thread, and its own memory holds."""
+    """Rows that one block of a GPU's threads contracts, four rows and columns to a thread: as many
+    as keep all threads at work, or as its own memory holds where that is less."""
     busy = math.ceil(JOB_THREADS / math.ceil(size / 4))
     return 4 * max(1, min(busy, SHARED_BYTES // (4 * (n | 1) * itemsize)))
 
 
 def _with_parts(array):
-    """The same memory with one last axis more, of real and imaginary parts or of the value."""
-    if array.dtype.kind != "c":
-        return array[..., None]
+    """The same memory with one last axis more, of real and imaginary parts."""
     return array.view(np.zeros(1, array.dtype).real.dtype).reshape(*array.shape, 2)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fourierreg.image import kernels
+from fourierreg.image.voxels import LANES
 from tests import host, laws
 
 SHAPE = (5, 6, 7)
@@ -20,7 +21,7 @@ compiled = host.compiled_fixture("fourierreg.image")
 
 
 def call(library, name, inputs, sizes, outputs, numbers=SPACING, scratch=0):
-    """A kernel of images, whose first numbers are the spacing."""
+    """A kernel of images, whose numbers are the spacing where nothing else is said."""
     host.call(library, name, inputs, sizes, outputs, numbers, scratch)
 
 
@@ -67,7 +68,7 @@ def test_resampling(compiled, name, kind):
     channels = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(dtype)
     grid = (4, 7, 6)  # not that of the image
     u = displacement(kind, dtype, grid)
-    expected, actual = np.empty((2, 2, *grid), dtype)
+    expected, actual = host.unwritten((2, 2, *grid), dtype)
     getattr(kernels, name)(channels, u, *spacing(dtype), expected)
     call(library, name, [channels, u], (*channels.shape, *grid), [actual])
     laws.close(actual, expected, rtol=0.0 if name == "nearest" else laws.rtol_of(dtype))
@@ -108,7 +109,7 @@ def test_value_and_slope(compiled, kind, finer):
 def test_jacobian_determinant(compiled):
     library, dtype = compiled
     u = np.random.default_rng(0).standard_normal((PAIRS, 3, *SHAPE)).astype(dtype)
-    expected, actual = np.empty((2, PAIRS, *SHAPE), dtype)
+    expected, actual = host.unwritten((2, PAIRS, *SHAPE), dtype)
     kernels.jacobian_determinant(u, *spacing(dtype), expected)
     call(library, "jacobian_determinant", [u], (PAIRS, *SHAPE), [actual])
     laws.close(actual, expected)
@@ -119,21 +120,37 @@ def test_extremes(compiled, parts):
     library, dtype = compiled
     u = dtype(0.2) * host.random((PAIRS, 3, *SHAPE), dtype)
     rows = math.ceil(SHAPE[0] * SHAPE[1] / parts)
-    expected, actual = np.empty((2, PAIRS, parts, 2), dtype)
+    expected, actual = host.unwritten((2, PAIRS, parts, 2), dtype)
     numbers = (*spacing(dtype), *(dtype(x) for x in (0.3, 0.5, 0.2)))
     kernels.extremes(u, *numbers, expected)
-    sizes, scratch = (PAIRS, parts, rows, *SHAPE), PAIRS * parts * 2 * 512
+    sizes, scratch = (PAIRS, parts, rows, *SHAPE), PAIRS * parts * 2 * LANES
     call(library, "extremes", [u], sizes, [actual], numbers, scratch)
     laws.close(actual, expected)
+    factors = np.reshape(numbers[3:], (3, 1, 1, 1))
+    laws.close(expected[..., 0].max(axis=1), (abs(u) * factors).max(axis=(1, 2, 3, 4)))
     determinants = np.empty((PAIRS, *SHAPE), dtype)
     kernels.jacobian_determinant(u, *spacing(dtype), determinants)
     laws.close(expected[..., 1].max(axis=1), -determinants.min(axis=(1, 2, 3)))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_extremes_hide_no_missing_number(compiled, axis):
+    library, dtype = compiled
+    u = np.zeros((1, 3, *SHAPE), dtype)
+    u[0, axis, 2, 3, 4] = np.nan
+    expected, actual = host.unwritten((2, 1, 1, 2), dtype)
+    numbers = (*spacing(dtype), *(dtype(1) for _ in range(3)))
+    kernels.extremes(u, *numbers, expected)
+    sizes = (1, 1, SHAPE[0] * SHAPE[1], *SHAPE)
+    call(library, "extremes", [u], sizes, [actual], numbers, 2 * LANES)
+    assert np.isnan(expected).all()
+    assert np.isnan(actual).all()
+
+
 def test_invert(compiled):
     library, dtype = compiled
     u = 0.1 * np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(dtype)
-    expected, actual = np.empty((2, 3, *SHAPE), dtype)
+    expected, actual = host.unwritten((2, 3, *SHAPE), dtype)
     tolerance = dtype(1e-6)
     kernels.invert(u, *spacing(dtype), tolerance, expected)
     call(library, "invert", [u], SHAPE, [actual], (*SPACING, tolerance))

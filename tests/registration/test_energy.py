@@ -7,7 +7,7 @@ import pytest
 
 from fourierreg import guard
 from fourierreg.backend import asarray, to_numpy, use_backend
-from fourierreg.geodesic.shooting import DYNAMICS, shoot
+from fourierreg.geodesic.shooting import DYNAMICS, Geodesic, shoot
 from fourierreg.image.deformation import gradient, warp
 from fourierreg.image.similarity import LocalCorrelation, similarity_of
 from fourierreg.registration.energy import Problem, is_diffeomorphism
@@ -123,6 +123,17 @@ def test_a_displacement_beyond_a_quarter_of_the_domain_is_refused(backend, xp):
     for shift, allowed in ((4.9, True), (5.1, False)):
         v[0, 0, 0] = shift
         assert is_diffeomorphism(shoot(v, metric, num_steps=2), metric.band.shape) is allowed
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_displacement_is_too_far_where_no_coefficient_is(axis, backend, xp):
+    metric = Metric.create((20, 17), modes=6)
+    limit = (5.0, 4.25)[axis]
+    for mean, allowed in ((limit - 0.6, True), (limit - 0.1, False)):  # a wave of half a mm more
+        state = xp.zeros((2, 2, *metric.band.coefficient_shape), dtype=np.complex128)
+        state[1, axis, 0, 0], state[1, axis, 0, 1] = mean, 0.25
+        geodesic = Geodesic(metric, (state, state))
+        assert is_diffeomorphism(geodesic, metric.band.shape) is allowed
 
 
 def test_the_deformed_image(case, backend):
