@@ -67,11 +67,11 @@ def _judge(geodesic, shape):
     grid = tuple(min(n, max(12 * k, 2)) for n, k in zip(shape, band.cutoff, strict=True))
     u = synthesis(coefficients, band, grid, np.float32, xp)
     spacing = tuple(length / n for length, n in zip(band.extent, grid, strict=True))
-    found = extremes(u, spacing, _furthest(band))
+    found = extremes(u, spacing, furthest(band))
     return [finite, found[..., 0], found[..., 1]], u, coefficients
 
 
-def _furthest(band):
+def furthest(band):
     """The displacement that is too far along each axis."""
     return [MAX_DISPLACEMENT * length for length in band.extent]
 
@@ -79,7 +79,7 @@ def _furthest(band):
 @functools.lru_cache(maxsize=64)
 def _largest_coefficients(band, xp):
     """Of a displacement that is not too far, (d, 1, …)."""
-    return xp.asarray(np.reshape(_furthest(band), (-1, *[1] * band.ndim)))
+    return xp.asarray(np.reshape(furthest(band), (-1, *[1] * band.ndim)))
 
 
 def _accepted(judged):

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import fft
 
 from fourierreg.backend import backend_of
-from fourierreg.image.voxels import jacobian_determinant
-from fourierreg.registration.energy import MAX_DISPLACEMENT, Problem
+from fourierreg.image.voxels import extremes
+from fourierreg.registration.energy import Problem, furthest
 from fourierreg.spectral.band import frequencies
 from fourierreg.spectral.metric import Metric
 
@@ -118,12 +118,11 @@ class SpatialProblem(Problem):
 
     def judge(self, geodesic):
         """As `Problem.judge`."""
-        u, band = geodesic.displacement, geodesic.metric.band
-        limits = MAX_DISPLACEMENT * np.asarray(band.extent)
-        reach = max(float(np.abs(c).max()) / limit for c, limit in zip(u, limits, strict=True))
+        u = geodesic.displacement
+        reach, fold = extremes(u, self.spacing, furthest(geodesic.metric.band))
         if not np.isfinite(reach):
             return np.array([0.0, np.inf, 0.0]), np.zeros_like(u)
-        return np.array([1.0, reach, float(jacobian_determinant(u, self.spacing).min())]), u
+        return np.array([1.0, reach, fold]), u
 
     def displacement(self, geodesic):
         """End displacement of the inverse map, in mm."""
