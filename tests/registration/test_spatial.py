@@ -128,7 +128,7 @@ SETTING = {"sigma": 0.05, "velocity_scale": 1.0, "jacobian": "approximate", "pad
 
 
 def test_it_agrees_with_a_band_wide_enough(pair):
-    """α to half its standard deviation, the displacement to a tenth of a voxel rms, a result of the same kind."""
+    """α to half its standard deviation, the displacement to a tenth of a voxel rms."""
     full = fourierreg.map_alpha(pair.source, pair.target, space="full", **SETTING)
     band = fourierreg.map_alpha(pair.source, pair.target, modes=20, **SETTING)
     assert full.converged and band.converged
