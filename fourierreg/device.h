@@ -21,6 +21,7 @@
 #define FOURIERREG_EACH(i, count) \
     for (int i = threadIdx.x; i < (count); i += blockDim.x)
 #define FOURIERREG_WAIT __syncthreads();
+
 /* So many numbers of type real that a job has to itself, in a kernel whose last argument is `real
  * *scratch`: of a block's own memory where launch.py, which knows whether they fit there, passes
  * nothing, else of that array. */

@@ -140,16 +140,15 @@ FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, int batch,
     FOURIERREG_END
 }
 
-/* Complex numbers; the matrix's entry of k and q lies `along` k and `across` q further. */
 FOURIERREG_KERNEL contract(const real *values, const real *matrix, int batch, int lead, int n,
-                           int after, int size, int along, int across, real *out)
+                           int after, int size, real *out)
 {
     FOURIERREG_VOXEL(batch, lead * size * after)
     int j = voxel % after, q = voxel / after % size, i = voxel / (after * size);
-    const real *x = values + 2 * ((pair * lead + i) * n * after + j), *m = matrix + 2 * q * across;
+    const real *x = values + 2 * ((pair * lead + i) * n * after + j), *m = matrix + 2 * q * n;
     real *here = out + 2 * (pair * lead * size * after + voxel), re = 0, im = 0;
     for (int k = 0; k < n; k++) {
-        const real *a = m + 2 * k * along, *b = x + 2 * k * after;
+        const real *a = m + 2 * k, *b = x + 2 * k * after;
         re += a[0] * b[0] - a[1] * b[1];
         im += a[0] * b[1] + a[1] * b[0];
     }
@@ -162,6 +161,7 @@ FOURIERREG_KERNEL contract(const real *values, const real *matrix, int batch, in
 #define ROWS 4
 #define COLUMNS 4
 
+/* The matrix's entry of k and q lies `along` k and `across` q further. */
 FOURIERREG_KERNEL contract_rows(const real *values, const real *matrix, int rows, int n, int size,
                                 int each, int along, int across, real *out, real *scratch)
 {

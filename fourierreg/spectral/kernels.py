@@ -226,7 +226,7 @@ def _weigh_pointwise(weights, rows, out):
 
 @_parallel
 def contract(values, matrix, out):
-    """A complex matrix along one axis: values (lead, n, after, 2), matrix (n, N, 2), out (lead, N,
+    """A complex matrix along one axis: values (lead, n, after, 2), matrix (N, n, 2), out (lead, N,
     after, 2), of real and imaginary parts."""
     lead, n, after, _ = values.shape
     for job in numba.prange(lead * out.shape[1]):
@@ -234,19 +234,19 @@ def contract(values, matrix, out):
         here = out[i, q]
         here[:] = 0
         for k in range(n):
+            c, s = matrix[q, k]
             for j in range(after):
                 re, im = values[i, k, j]
-                c, s = matrix[k, q]
                 here[j, 0] += c * re - s * im
                 here[j, 1] += c * im + s * re
 
 
 @_parallel
 def contract_rows(values, matrix, out):
-    """A real matrix along the last axis: values (rows, n), matrix (n, N), out (rows, N)."""
+    """A real matrix along the last axis: values (rows, n), matrix (N, n), out (rows, N)."""
     rows, n = values.shape
     for i in numba.prange(rows):
         out[i] = 0
         for k in range(n):
             for q in range(out.shape[1]):
-                out[i, q] += values[i, k] * matrix[k, q]
+                out[i, q] += values[i, k] * matrix[q, k]

@@ -10,14 +10,10 @@ import math
 
 import numpy as np
 
-from fourierreg.launch import (
-    JOB_THREADS,
-    PARALLEL_SIZE,
-    SHARED_BYTES,
-    launch,
-    voxel_blocks,
-)
+from fourierreg.launch import JOB_THREADS, PARALLEL_SIZE, SHARED_BYTES, launch, voxel_blocks
 from fourierreg.spectral.band import frequencies
+
+TILE = 4  # rows, and columns, that a thread of a GPU contracts: ROWS and COLUMNS of kernels.cu
 
 
 @functools.lru_cache(maxsize=256)
@@ -62,9 +58,10 @@ def _contract(values, matrix, batch_axes, xp):
     values = values.reshape(lead, shape[batch_axes], after)
     if _has_blas(xp):
         product = values[:, :, 0] @ matrix.T if after == 1 else np.matmul(matrix, values)
-    else:
-        contracted = _contracted if values.dtype.kind == "c" else _rows_contracted
-        product = contracted(xp.ascontiguousarray(values), matrix, shape[0], xp)
+    elif values.dtype.kind == "c":
+        product = _contracted(xp.ascontiguousarray(values), matrix, shape[0], xp)
+    else:  # of real numbers the last axis alone
+        product = _rows_contracted(xp.ascontiguousarray(values[:, :, 0]), matrix, xp)
     return product.reshape(*shape[:batch_axes], matrix.shape[0], *shape[batch_axes + 1 :])
 
 
@@ -79,49 +76,44 @@ def _contracted(values, matrix, items, xp):
     lead, n, after = values.shape
     size, each = matrix.shape[0], lead // items
     out = xp.empty((lead, size, after), dtype=values.dtype)
-    x, product, m = (_with_parts(a) for a in (values, out, matrix))
-    m = xp.swapaxes(m, 0, 1)
-    along, across = (stride // (2 * m.itemsize) for stride in m.strides[:2])
     launch(
         "fourierreg.spectral",
         "contract",
-        [x, m],
+        [_with_parts(values), _with_parts(matrix)],
         [],
-        [product],
-        sizes=(items, each, n, after, size, along, across),
+        [_with_parts(out)],
+        sizes=(items, each, n, after, size),
         blocks=voxel_blocks(each * size * after, items),
         parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 
 
-def _rows_contracted(values, matrix, items, xp):
-    """As `_contracted`, of real numbers, where no axis is after the one that is contracted; the
-    matrix may be a transpose."""
-    lead, n, _ = values.shape
-    out = xp.empty((lead, matrix.shape[0], 1), dtype=values.dtype)
-    m, size = xp.swapaxes(matrix, 0, 1), matrix.shape[0]
-    along, across = (stride // m.itemsize for stride in m.strides)
-    together = _rows_together(n, size, m.itemsize)
+def _rows_contracted(values, matrix, xp):
+    """(rows, n) to (rows, N) by a matrix (N, n), which may be a transpose, of real numbers."""
+    rows, n = values.shape
+    size, each = matrix.shape[0], _rows_together(n, matrix.shape[0], matrix.itemsize)
+    out = xp.empty((rows, size), dtype=values.dtype)
+    across, along = (stride // matrix.itemsize for stride in matrix.strides)
     launch(
         "fourierreg.spectral",
         "contract_rows",
-        [values.reshape(lead, n), m],
+        [values, matrix],
         [],
-        [out.reshape(lead, size)],
-        sizes=(lead, n, size, together, along, across),
-        blocks=(math.ceil(lead / together),),
-        scratch=together * (n | 1),
+        [out],
+        sizes=(rows, n, size, each, along, across),
+        blocks=(math.ceil(rows / each),),
+        scratch=each * (n | 1),
         parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 
 
 def _rows_together(n, size, itemsize):
-    """Rows that one block of a GPU's threads contracts, four rows and columns to a thread: as many
-    as keep all threads at work, or as its own memory holds where that is less."""
-    busy = math.ceil(JOB_THREADS / math.ceil(size / 4))
-    return 4 * max(1, min(busy, SHARED_BYTES // (4 * (n | 1) * itemsize)))
+    """Rows that one block of a GPU's threads contracts: as many as keep all threads at work, or as
+    its own memory holds where that is less."""
+    busy = math.ceil(JOB_THREADS / math.ceil(size / TILE))
+    return TILE * max(1, min(busy, SHARED_BYTES // (TILE * (n | 1) * itemsize)))
 
 
 def _with_parts(array):
