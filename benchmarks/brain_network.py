@@ -28,14 +28,14 @@ from labels import short
 
 import fourierreg
 from fourierreg.atomic import write_table
-from fourierreg.data.label_folder import HEADER, TABLE
-from fourierreg.data.pairs import find_scans, make_pairs, split_subjects
-from fourierreg.data.simulate import simulate_carried_pair
-from fourierreg.data.simulated import MANIFEST
+from fourierreg.data.manifest import find_scans, make_pairs, split_subjects
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
+from fourierreg.labelling.folder import HEADER, TABLE
 from fourierreg.learning.card import save_with_card
 from fourierreg.learning.examples import combine, read_folder
 from fourierreg.learning.scores import errors, predicted_logs
+from fourierreg.simulation.folder import MANIFEST
+from fourierreg.simulation.pair import simulate_carried_pair
 from fourierreg.spectral.metric import Metric
 
 SCORES, FOLDS, PREDICTIONS = "brain_network.csv", "brain_folds.csv", "brain_predictions.csv"
@@ -259,7 +259,7 @@ def cross_validate(options, rows):
         with (folder / TABLE).open() as file:
             tests = [r for r in csv.DictReader(file) if r["split"] == "test"]
         model, made = fourierreg.load_model(trained.path), []
-        pairs = [fourierreg.data.pairs.Pair(r["source"], r["target"]) for r in tests]
+        pairs = [fourierreg.data.manifest.Pair(r["source"], r["target"]) for r in tests]
         for row, found in zip(tests, fourierreg.predict_pairs(model, pairs), strict=True):
             made.append(
                 {

@@ -16,11 +16,11 @@ import tables
 from rivals import ants_syn
 
 import fourierreg
-from fourierreg.data.label_folder import read_table
 from fourierreg.data.nifti import read_image, read_labels, resized
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 from fourierreg.image.geometry import Geometry, foreground_scale
-from fourierreg.metrics import carried_dice
+from fourierreg.image.metrics import carried_dice
+from fourierreg.labelling.folder import read_table
 
 FOLDS, TABLE = "brain_folds.csv", "brain_registrations.csv"
 METHODS = ("affine", "estimate", "prediction", "syn")

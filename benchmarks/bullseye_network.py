@@ -19,7 +19,7 @@ import numpy as np
 import tables
 
 import fourierreg
-from fourierreg.data.dataset import make_bullseye_dataset
+from fourierreg.simulation.bullseye_folder import make_bullseye_dataset
 
 TABLE, ESTIMATES = "bullseye_network.csv", "bullseye_estimates.csv"
 NAME = "bullseye-2d"

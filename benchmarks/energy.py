@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fourierreg
-from fourierreg.registration.energy import Problem
+from fourierreg.model.problem import Problem
 
 
 def problem(size, modes):

@@ -25,10 +25,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fourierreg
-from fourierreg import backend, guard
-from fourierreg.data.simulate import simulate_pair
+from fourierreg import backend
+from fourierreg.backend import mock_device
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
-from fourierreg.registration.energy import Problem
+from fourierreg.model.problem import Problem
+from fourierreg.simulation.pair import simulate_pair
 from fourierreg.spectral.metric import Metric
 
 ALPHAS, SIGMA = (3.0, 4.0, 5.0, 6.0, 8.0), 0.05
@@ -163,19 +164,19 @@ def memory(size, pairs):
 
 
 def launches(size, pairs):
-    """Prints what a device would be asked to launch, as the guard counts it."""
+    """Prints what a device would be asked to launch, as the mock device counts it."""
     images, spacing = make_pairs(size, pairs), FIELD_OF_VIEW / size
-    with fourierreg.use_backend("guard"):
+    with fourierreg.use_backend("mock"):
         metric = Metric.create((size,) * 3, spacing=spacing, alpha=4.0)
         source, target = (backend.asarray(group[0]) for group in images)
         problem = Problem(source, target, metric.band.spacing, 400.0, num_steps=5)
         v = 0.3 * fourierreg.sample_velocity(metric, np.random.default_rng(0))
         problem.evaluate(v, metric)  # makes what is kept
-        with guard.counting() as counter:
+        with mock_device.count_launches() as counter:
             problem.evaluate(v, metric)
         print(f"energy and gradient: {counter.total()} launches", flush=True)
         for count in (1, pairs):
-            with guard.counting() as counter:
+            with mock_device.count_launches() as counter:
                 chosen = [group[:count] for group in images]
                 fourierreg.map_alpha_batch(*chosen, batch_size=count, spacing=spacing)
             recorded = counter.pop("recorded", 0)

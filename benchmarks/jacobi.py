@@ -14,11 +14,11 @@ import recovery
 import tables
 
 import fourierreg
-from fourierreg.data.bullseye import bullseye
-from fourierreg.data.simulate import simulate_pair
 from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import pull_back, shoot
-from fourierreg.registration.energy import Problem
+from fourierreg.model.problem import Problem
+from fourierreg.simulation.bullseye import bullseye
+from fourierreg.simulation.pair import simulate_pair
 from fourierreg.spectral.operators import jacobian
 from fourierreg.spectral.transform import analysis, synthesis
 

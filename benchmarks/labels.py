@@ -15,7 +15,7 @@ import tables
 from scipy.stats import spearmanr
 
 import fourierreg
-from fourierreg.data.pairs import find_scans, make_pairs, split_subjects
+from fourierreg.data.manifest import find_scans, make_pairs, split_subjects
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 
 COUNTS = {64: 40, 128: 6}

@@ -12,7 +12,7 @@ import numpy as np
 import tables
 
 import fourierreg
-from fourierreg.metrics import jacobian_statistics, mean_dice, root_mean_square
+from fourierreg.image.metrics import jacobian_statistics, mean_dice, root_mean_square
 
 TABLE = "modes.csv"
 

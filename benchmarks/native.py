@@ -14,10 +14,10 @@ import nibabel as nib
 import numpy as np
 import tables
 
-from fourierreg.data.prepare import prepare_brain
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 from fourierreg.image.geometry import Geometry, resample_onto
-from fourierreg.metrics import structure_dice
+from fourierreg.image.metrics import structure_dice
+from fourierreg.preparation.brain import prepare_brain
 
 TABLE = "native.csv"
 

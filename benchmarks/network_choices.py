@@ -13,7 +13,7 @@ from pathlib import Path
 import tables
 
 import fourierreg
-from fourierreg.data.dataset import HEADER, MANIFEST
+from fourierreg.simulation.bullseye_folder import HEADER, MANIFEST
 
 TABLE = "network_choices.csv"
 CHOICES = {

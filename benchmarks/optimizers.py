@@ -13,7 +13,7 @@ import numpy as np
 import recovery
 import tables
 
-from fourierreg.registration.descent import GradientDescent
+from fourierreg.registration.algorithm_1 import GradientDescent
 
 TABLE = "optimizers.csv"
 STARTS = (1.0, 3.0, 7.0, 15.0)

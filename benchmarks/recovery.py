@@ -14,9 +14,9 @@ import numpy as np
 import tables
 
 import fourierreg
-from fourierreg.data.bullseye import bullseye
-from fourierreg.data.simulate import simulate_pair
 from fourierreg.image.deformation import jacobian_determinant
+from fourierreg.simulation.bullseye import bullseye
+from fourierreg.simulation.pair import simulate_pair
 
 TABLE = "recovery_2d.csv"
 SIGMA, SCALE = 0.03, 1.0

@@ -14,7 +14,7 @@ import numpy as np
 import tables
 
 import fourierreg
-from fourierreg.data.simulate import simulate_pair
+from fourierreg.simulation.pair import simulate_pair
 
 TABLE, SIGMA = "recovery_3d.csv", 0.03
 

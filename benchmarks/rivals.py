@@ -16,7 +16,7 @@ import tables
 
 import fourierreg
 from fourierreg.image.deformation import jacobian_determinant
-from fourierreg.metrics import jacobian_statistics, mean_dice, root_mean_square
+from fourierreg.image.metrics import jacobian_statistics, mean_dice, root_mean_square
 
 TABLE = "rivals.csv"
 

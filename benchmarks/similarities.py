@@ -8,8 +8,8 @@ import argparse
 import brains
 
 import fourierreg
+from fourierreg.image.metrics import mean_dice
 from fourierreg.image.similarity import SIMILARITIES
-from fourierreg.metrics import mean_dice
 
 
 def main():

@@ -35,12 +35,12 @@ from scipy import fft
 from threadpoolctl import threadpool_limits
 
 import fourierreg
-from fourierreg.data.simulate import simulate_pair
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning.pretrained import shipped_models
-from fourierreg.registration.descent import Descent, GradientDescent
-from fourierreg.registration.setup import noise_model, prepare
-from fourierreg.registration.solver import Solver
+from fourierreg.registration.algorithm_1 import Descent, GradientDescent
+from fourierreg.registration.inputs import noise_model, prepare
+from fourierreg.registration.multiresolution import Solver
+from fourierreg.simulation.pair import simulate_pair
 
 TABLE, PARTS_TABLE = "table_1.csv", "table_1_parts.csv"
 ALPHA, SIGMA, STEPS = 5.0, 0.1, 5

@@ -14,8 +14,8 @@ from pathlib import Path
 import tables
 
 import fourierreg
-from fourierreg.data import engine
-from fourierreg.data.pairs import find_scans, make_pairs
+from fourierreg.data import cluster as engine
+from fourierreg.data.manifest import find_scans, make_pairs
 
 TABLE, SIZE = "workers.csv", 64
 SETTINGS = {"two workers, one thread each": (2, 1), "one worker, one thread": (1, 1)}

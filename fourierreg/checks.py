@@ -11,12 +11,9 @@ import os
 import numpy as np
 
 from fourierreg import backend
+from fourierreg.errors import InputError, InputTypeError, MissingDependencyError
 
 MAX_RANGE = 10.0
-
-
-class InputError(ValueError):
-    """Files or arguments that cannot be used: one line that says which, why and what to do."""
 
 
 def required(name, extra):
@@ -24,7 +21,7 @@ def required(name, extra):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(
+        raise MissingDependencyError(
             f"this needs {name}, which is not installed: pip install 'fourierreg[{extra}]'"
         ) from error
 
@@ -32,16 +29,16 @@ def required(name, extra):
 def positive(name, value):
     """A finite float above zero."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number above 0; got {value!r}")
+        raise InputTypeError(f"{name}: expected a number above 0; got {value!r}")
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: expected a finite number above 0; got {value!r}")
+        raise InputError(f"{name}: expected a finite number above 0; got {value!r}")
     return float(value)
 
 
 def count(name, value, minimum=1):
     """An integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
-        raise ValueError(f"{name}: expected an integer of at least {minimum}; got {value!r}")
+        raise InputError(f"{name}: expected an integer of at least {minimum}; got {value!r}")
     return int(value)
 
 
@@ -49,7 +46,7 @@ def choice(name, value, allowed):
     """One of a few words."""
     if value not in allowed:
         words = ", ".join(repr(word) for word in allowed)
-        raise ValueError(f"{name}: expected one of {words}; got {value!r}")
+        raise InputError(f"{name}: expected one of {words}; got {value!r}")
     return value
 
 
@@ -60,7 +57,7 @@ def shape(value):
     except TypeError:
         result = ()
     if len(result) not in (2, 3) or min(result) < 1:
-        raise ValueError(f"shape: expected 2 or 3 positive integers; got {value!r}")
+        raise InputError(f"shape: expected 2 or 3 positive integers; got {value!r}")
     return result
 
 
@@ -70,7 +67,7 @@ def spacing(value, ndim):
         return (1.0,) * ndim
     values = [value] * ndim if isinstance(value, numbers.Real) else list(value)
     if len(values) != ndim:
-        raise ValueError(f"spacing: expected one number per axis ({ndim}); got {value!r}")
+        raise InputError(f"spacing: expected one number per axis ({ndim}); got {value!r}")
     return tuple(positive("spacing", float(h)) for h in values)
 
 
@@ -78,13 +75,13 @@ def modes(value, grid):
     """Band per axis, small enough for the grid."""
     values = [value] * len(grid) if isinstance(value, numbers.Integral) else list(value)
     if len(values) != len(grid):
-        raise ValueError(
+        raise InputError(
             f"modes: expected an integer, or one per axis ({len(grid)}); got {value!r}"
         )
     values = tuple(count("modes", n, minimum=3) for n in values)
     for n, points in zip(values, grid, strict=True):
         if 2 * ((n - 1) // 2) + 1 > points:
-            raise ValueError(
+            raise InputError(
                 f"modes: a band of {n} modes does not fit an axis of {points} voxels "
                 f"(image shape {tuple(grid)}): use at most {points} modes, or a larger image"
             )
@@ -94,24 +91,24 @@ def modes(value, grid):
 def image(name, value, scaled=True):
     """A real 2D or 3D image with finite, not all equal values, on the active backend, float32."""
     if isinstance(value, str | os.PathLike):
-        raise TypeError(
+        raise InputTypeError(
             f"{name}: expected an array or a nibabel image; got a path: nibabel.load it"
         )
     if backend.backend_of(value) is None:
         value = np.asarray(value)
     if value.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected a real-valued image; got dtype {value.dtype}")
+        raise InputTypeError(f"{name}: expected a real-valued image; got dtype {value.dtype}")
     if value.ndim not in (2, 3):
-        raise ValueError(f"{name}: expected a 2D or 3D image; got an array of shape {value.shape}")
+        raise InputError(f"{name}: expected a 2D or 3D image; got an array of shape {value.shape}")
     value = backend.asarray(value, dtype=np.float32)
     xp = backend.array_module(value)
     if not bool(xp.all(xp.isfinite(value))):
-        raise ValueError(f"{name}: has NaN or infinite voxels: replace them (numpy.nan_to_num)")
+        raise InputError(f"{name}: has NaN or infinite voxels: replace them (numpy.nan_to_num)")
     low, high = float(xp.min(value)), float(xp.max(value))
     if low == high:
-        raise ValueError(f"{name}: every voxel equals {low:g}: there is nothing to register")
+        raise InputError(f"{name}: every voxel equals {low:g}: there is nothing to register")
     if scaled and high - low > MAX_RANGE:
-        raise ValueError(
+        raise InputError(
             f"{name}: intensities from {low:g} to {high:g}; expected a range of about 1, because "
             "sigma is in these units: divide the image by its 99.5th percentile"
         )
@@ -121,7 +118,7 @@ def image(name, value, scaled=True):
 def same_shape(name, value, other_name, other):
     """Two arrays on one grid."""
     if value.shape != other.shape:
-        raise ValueError(
+        raise InputError(
             f"{name}: expected the shape of {other_name}, {tuple(other.shape)}; "
             f"got {tuple(value.shape)}: resample one onto the grid of the other"
         )
@@ -134,5 +131,5 @@ def mask(value, like):
     value = backend.asarray(value).astype(bool)
     same_shape("mask", value, "target", like)
     if not bool(backend.array_module(value).any(value)):
-        raise ValueError("mask: expected at least one voxel inside; got an empty mask")
+        raise InputError("mask: expected at least one voxel inside; got an empty mask")
     return value

@@ -10,7 +10,7 @@ from fourierreg.spectral.metric import Metric
 # Threads of several test processes would otherwise wait for each other by spinning.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-BACKENDS = ("numpy", "guard", pytest.param("cupy", marks=pytest.mark.gpu))
+BACKENDS = ("numpy", "mock", pytest.param("cupy", marks=pytest.mark.gpu))
 
 # Odd and even, non-cubic, anisotropic: no two axes are alike where a mix-up could hide.
 CASES = {

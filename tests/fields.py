@@ -3,8 +3,8 @@
 import numpy as np
 
 from fourierreg.backend import active_module
-from fourierreg.data.prior import sample_velocity
-from fourierreg.data.simulate import simulate_pair
+from fourierreg.geodesic.prior import sample_velocity
+from fourierreg.simulation.pair import simulate_pair
 from fourierreg.spectral.band import unpack
 
 

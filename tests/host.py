@@ -15,7 +15,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from fourierreg import launch
+from fourierreg.backend import kernels as launch
 
 TYPES = {"float": np.float32, "double": np.float64}
 MANY = 2**40
@@ -30,11 +30,11 @@ WORDS = {
     "FOURIERREG_JOB(count)": "HOST_ENOUGH(count, host_blocks) "
     "for (long long job = 0; job < (count); job++) "
     '_Pragma("omp parallel num_threads(THREADS)") {',
-    "FOURIERREG_DONE": "}",
-    "FOURIERREG_EACH(i, count)": '_Pragma("omp for schedule(static, 1) nowait") '
+    "FOURIERREG_END_JOB": "}",
+    "FOURIERREG_PARALLEL_FOR(i, count)": '_Pragma("omp for schedule(static, 1) nowait") '
     "for (int i = 0; i < (count); i++)",
     "FOURIERREG_SCRATCH(size)": "(scratch + host_room(job, size))",
-    "FOURIERREG_WAIT": '_Pragma("omp barrier")',
+    "FOURIERREG_SYNC": '_Pragma("omp barrier")',
 }
 
 

@@ -198,7 +198,7 @@ def test_output_that_is_a_file(tmp_path, capsys):
 
 def test_full_disk_leaves_nothing_half_written(run, tmp_path, capsys, monkeypatch):
     """The disk fills up while the third file is written: a line, and only whole files."""
-    from fourierreg import output
+    from fourierreg.results import folder as output
 
     source, target = write_pair(tmp_path)
     written = []
@@ -218,7 +218,7 @@ def test_full_disk_leaves_nothing_half_written(run, tmp_path, capsys, monkeypatc
 
 def test_a_second_run_leaves_nothing_of_the_first(run, tmp_path, monkeypatch):
     """Killed half way, it has no result, and no file of other options."""
-    from fourierreg import output
+    from fourierreg.results import folder as output
 
     source, target = write_pair(tmp_path)
     out = tmp_path / "out"
@@ -287,7 +287,7 @@ def test_errors_name_the_option_not_the_keyword(tmp_path, capsys):
 
 def test_a_full_disk_wherever_it_is_met(tmp_path, capsys, monkeypatch):
     """Also in commands that write through nibabel: one line, and only whole files."""
-    from fourierreg.data import preparing
+    from fourierreg.preparation import files as preparing
 
     source, _ = write_pair(tmp_path)
 

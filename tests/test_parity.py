@@ -1,4 +1,4 @@
-"""A device gives what NumPy gives: the guard on every machine, CuPy where there is a GPU.
+"""A device gives what NumPy gives: the mock device on every machine, CuPy where there is a GPU.
 
 Work in the band is compared in double precision, estimates of α by the optimiser that both have.
 That optimiser stops at one of many kinks of the interpolated image, which one is up to rounding:
@@ -14,10 +14,10 @@ import pytest
 import fourierreg
 from fourierreg.backend import asarray, held_memory, release_memory, to_numpy
 from fourierreg.image.deformation import invert
-from fourierreg.registration import work
-from fourierreg.registration.energy import Problem
-from fourierreg.registration.hessian import PosteriorHessian
-from fourierreg.registration.marginal import alpha_slope
+from fourierreg.model.hessian import PosteriorHessian
+from fourierreg.model.laplace import alpha_slope
+from fourierreg.model.problem import Problem
+from fourierreg.registration import tasks as work
 from fourierreg.spectral import transform
 from fourierreg.spectral.metric import Metric
 from tests import laws
@@ -25,7 +25,7 @@ from tests.fields import smooth_pair, velocity
 
 batches = importlib.import_module("fourierreg.registration.map_alpha_batch")  # not the function
 
-BAND_RTOL, ALPHA_RTOL = 1e-5, {"guard": 1e-6, "cupy": 0.01}
+BAND_RTOL, ALPHA_RTOL = 1e-5, {"mock": 1e-6, "cupy": 0.01}
 MISMATCH = 1e-3  # fraction of labels that may fall to the other of two equally near voxels
 SHAPE, SPACING = (26, 22, 24), (1.0, 1.2, 0.9)
 SETTING = {
@@ -38,7 +38,7 @@ SETTING = {
 }
 
 
-@pytest.fixture(params=["guard", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["mock", pytest.param("cupy", marks=pytest.mark.gpu)])
 def device(request):
     """A backend whose arrays do not live on the host."""
     try:
@@ -118,7 +118,7 @@ def test_alpha(device, pair, posterior, monkeypatch):
         assert result.converged, result.status
         return [np.array([result.alpha, *result.alpha_interval])]
 
-    if device == "guard":
+    if device == "mock":
         monkeypatch.setattr(transform, "_has_blas", lambda xp: False)
     (actual,), (expected,) = on_both(device, estimate)
     np.testing.assert_allclose(actual, expected, rtol=ALPHA_RTOL[device])
@@ -131,13 +131,13 @@ def test_a_batch_that_does_not_fit_is_made_smaller(pair, monkeypatch):
         fourierreg.set_backend("cupy")
     except RuntimeError as error:
         pytest.skip(str(error))
-    run, sizes = batches.run_together, []
+    run, sizes = batches.run_all, []
 
     def watched(programs):
         sizes.append(len(programs))
         return run(programs)
 
-    monkeypatch.setattr(batches, "run_together", watched)
+    monkeypatch.setattr(batches, "run_all", watched)
     release_memory()
     fourierreg.map_alpha_batch(*([image] for image in pair), **SETTING)
     room = held_memory()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from fourierreg.cli.common import add_common_options
+from fourierreg.errors import InputError
 
 
 def add_to(commands):
@@ -35,10 +36,9 @@ def run(options):
     """Resample an image or label map through a saved registration, in one interpolation."""
     import numpy as np
 
-    from fourierreg import output
-    from fourierreg.checks import InputError
     from fourierreg.data.nifti import read_grid, read_image, read_labels
     from fourierreg.image.geometry import Geometry
+    from fourierreg.results import folder as output
 
     result = output.load(options.directory)
     if result.geometry is None:
@@ -79,8 +79,7 @@ def _in_common_space(geometry, path, name):
     """Where a scan's voxels are in the space of the registration."""
     if path is None:
         return geometry
-    from fourierreg.checks import InputError
-    from fourierreg.data.prepare import read_affine
+    from fourierreg.preparation.brain import read_affine
 
     if not Path(path).is_file():
         raise InputError(f"{name}: no file {path}; give the NAME_affine.mat of `prepare`")

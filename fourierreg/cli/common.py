@@ -5,6 +5,8 @@ import math
 import os
 import sys
 
+from fourierreg.errors import InputError
+
 _interruptions: list[int] = []  # signals that came; compiled code may swallow the exception of one
 
 
@@ -142,7 +144,6 @@ class Count:
 
 def no_labels_of_a_table(options):
     """Refuse labels for a folder of many pairs, whose table has the Dice of its own."""
-    from fourierreg.checks import InputError
 
     for name in ("source_labels", "target_labels", "structures"):
         if getattr(options, name) is not None:
@@ -154,7 +155,6 @@ def no_labels_of_a_table(options):
 
 def read_label_pair(options):
     """Both label maps, or None; one without the other is refused."""
-    from fourierreg.checks import InputError
     from fourierreg.data.nifti import read_labels
 
     given = options.source_labels, options.target_labels
@@ -191,9 +191,9 @@ def write_pair(folder, result, source, target, files, parameters, options, extra
     extra : dict
         What else the report says.
     """
-    from fourierreg import output
     from fourierreg.data.nifti import sha256
     from fourierreg.image.geometry import Geometry, resample_onto
+    from fourierreg.results import folder as output
 
     inputs = {
         name: {"path": os.path.abspath(path), "sha256": sha256(path)}

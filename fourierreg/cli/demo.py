@@ -23,12 +23,13 @@ def add_to(commands):
 def run(options):
     """Take a real template brain out of an installed package, deform it by a velocity drawn at a
     known α, add noise, and recover α with its interval."""
-    from fourierreg import checks, map_alpha, output
+    from fourierreg import checks, map_alpha
     from fourierreg.backend import set_backend
-    from fourierreg.data.simulate import NUM_STEPS, simulate_pair
     from fourierreg.data.template import template_brain
     from fourierreg.image.geometry import Geometry
-    from fourierreg.metrics import root_mean_square
+    from fourierreg.image.metrics import root_mean_square
+    from fourierreg.results import folder as output
+    from fourierreg.simulation.pair import NUM_STEPS, simulate_pair
 
     set_backend(options.backend)
     checks.positive("--alpha", options.alpha)

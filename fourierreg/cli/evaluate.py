@@ -29,7 +29,7 @@ def run(options):
     """Print what a folder's registrations are worth: α, Jacobian, inverse consistency, Dice of
     every (merged) structure before and after."""
     from fourierreg.data.structures import structures_of
-    from fourierreg.evaluation import evaluate_run, evaluate_table, is_table
+    from fourierreg.results.evaluation import evaluate_run, evaluate_table, is_table
 
     if is_table(options.directory):
         no_labels_of_a_table(options)

@@ -46,8 +46,8 @@ def run(options):
 
     A run that was stopped goes on where it was when the same command is given again.
     """
-    from fourierreg.data.label_folder import DONE, TABLE
-    from fourierreg.data.labelling import label_pairs
+    from fourierreg.labelling.folder import DONE, TABLE
+    from fourierreg.labelling.run import label_pairs
 
     with Count("labelling", "pairs", options) as progress:
         rows = label_pairs(

@@ -13,6 +13,7 @@ from fourierreg.cli.common import (
     without_nan,
     write_pair,
 )
+from fourierreg.errors import InputError
 
 
 def add_to(commands):
@@ -101,9 +102,9 @@ def _register(options):
 
 def _run_pair(options, function, parameters, doing):
     """Read, compute, write: what `map-alpha` and `register` share."""
-    from fourierreg import output
     from fourierreg.backend import set_backend
     from fourierreg.data.nifti import read_image
+    from fourierreg.results import folder as output
 
     set_backend(options.backend)
     files = {"source": options.source, "target": options.target}
@@ -147,7 +148,6 @@ def _run_pair(options, function, parameters, doing):
 
 def _mask_on(target, path):
     """Voxels of a mask, which must lie on the target's grid."""
-    from fourierreg.checks import InputError
     from fourierreg.data.nifti import read_labels
     from fourierreg.image.geometry import Geometry
 
@@ -162,7 +162,7 @@ def _mask_on(target, path):
 
 def _dice(result, source_labels, target_labels):
     """Dice of every label before (headers only) and after."""
-    from fourierreg.metrics import overlaps_of
+    from fourierreg.image.metrics import overlaps_of
 
     found = overlaps_of(result, source_labels, target_labels)
     before, after = found.pop("mean")

@@ -32,8 +32,8 @@ def run(options):
     from collections import Counter
     from pathlib import Path
 
-    from fourierreg.data.pairs import find_scans, make_pairs, split_subjects, write_pairs
-    from fourierreg.output import prepare_folder
+    from fourierreg.data.manifest import find_scans, make_pairs, split_subjects, write_pairs
+    from fourierreg.results.folder import prepare_folder
 
     scans = find_scans(options.folder)
     splits = split_subjects((s.subject for s in scans), options.fractions, options.seed)

@@ -11,6 +11,7 @@ from fourierreg.cli.common import (
     noise_of,
     write_pair,
 )
+from fourierreg.errors import InputError
 
 
 def add_to(commands):
@@ -38,7 +39,6 @@ def add_to(commands):
 def run(options):
     """Predict the regularization strength α of a pair of images, or of many, by a network."""
     from fourierreg.backend import set_backend
-    from fourierreg.checks import InputError
     from fourierreg.learning.pretrained import load_model
 
     set_backend(options.backend)
@@ -56,9 +56,9 @@ def run(options):
 
 
 def _one(options, model):
-    from fourierreg import output
     from fourierreg.data.nifti import read_image
     from fourierreg.learning.prediction import predict_alpha
+    from fourierreg.results import folder as output
 
     source = read_image(options.source, "source")
     target = read_image(options.target, "target")
@@ -96,10 +96,10 @@ def _many(options, model):
     import sys
     from pathlib import Path
 
-    from fourierreg import output
     from fourierreg.atomic import write_rows, write_table
-    from fourierreg.data.pairs import read_pairs
+    from fourierreg.data.manifest import read_pairs
     from fourierreg.learning.prediction import predict_pairs
+    from fourierreg.results import folder as output
 
     pairs = read_pairs(options.pairs)
     if options.output is not None:

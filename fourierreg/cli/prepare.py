@@ -4,6 +4,7 @@ import json
 import sys
 
 from fourierreg.cli.common import Count, add_common_options
+from fourierreg.errors import InputError
 
 
 def add_to(commands):
@@ -30,9 +31,8 @@ def run(options):
     """Bring T1 scans to a template's space on a cube: N4 bias correction, affine of twelve degrees
     of freedom, one interpolation, intensities in [0, 1]; labels alongside. Every scan leaves
     NAME.nii.gz, NAME_labels.nii.gz, NAME_affine.mat (ITK; `apply` takes it) and NAME.json."""
-    from fourierreg.checks import InputError
-    from fourierreg.data.preparing import prepare_files
-    from fourierreg.output import prepare_folder
+    from fourierreg.preparation.files import prepare_files
+    from fourierreg.results.folder import prepare_folder
 
     folder = prepare_folder(options.output)
     for name, given in (("--labels", options.labels), ("--masks", options.masks)):

@@ -3,6 +3,7 @@
 import json
 
 from fourierreg.cli.common import add_common_options, no_labels_of_a_table, read_label_pair
+from fourierreg.errors import InputError
 
 
 def add_to(commands):
@@ -26,12 +27,11 @@ def run(options):
     parameters, and how to cite."""
     from pathlib import Path
 
-    from fourierreg import output
     from fourierreg.atomic import replacing
-    from fourierreg.checks import InputError
     from fourierreg.data.structures import structures_of
-    from fourierreg.evaluation import is_table
-    from fourierreg.report import page
+    from fourierreg.results import folder as output
+    from fourierreg.results.evaluation import is_table
+    from fourierreg.results.report import page
 
     target = Path(options.output)
     if target.suffix != ".html":

@@ -37,9 +37,9 @@ def add_to(commands):
 def run(options):
     """Deform images by geodesics drawn from the prior at known α, add noise, and write the pairs
     with a manifest that holds the truth."""
-    from fourierreg.data.pairs import find_scans, read_pairs
-    from fourierreg.data.simulated import MANIFEST, simulate_pairs
-    from fourierreg.output import prepare_folder
+    from fourierreg.data.manifest import find_scans, read_pairs
+    from fourierreg.results.folder import prepare_folder
+    from fourierreg.simulation.folder import MANIFEST, simulate_pairs
 
     scans, splits = find_scans(options.folder), None
     if options.splits is not None:

@@ -92,8 +92,8 @@ def run(options):
     """
     from pathlib import Path
 
-    from fourierreg import output
     from fourierreg.learning.checkpoint import CURVE
+    from fourierreg.results import folder as output
 
     target = Path(options.output)
     output.prepare_folder(target.parent)

@@ -1,1 +1,1 @@
-"""Where pairs of images come from."""
+"""Files: NIfTI images, templates, manifests of pairs, a pool of workers."""

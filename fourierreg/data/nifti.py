@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fourierreg.checks import InputError
+from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
 
 

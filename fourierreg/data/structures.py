@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from fourierreg.checks import InputError
+from fourierreg.errors import InputError
 
 # The paper's nine, over the values of the Neuromorphometrics protocol (both hemispheres). "gyrus"
 # is the superior frontal one; cortex is every cortical label, so it holds three of the others.

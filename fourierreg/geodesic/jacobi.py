@@ -9,6 +9,7 @@ It stands here as the paper's own method and as an independent check.
 """
 
 from fourierreg.backend import array_module
+from fourierreg.errors import InputError
 from fourierreg.geodesic.lie import ad, ad_dagger
 
 
@@ -56,7 +57,7 @@ def sweep(geodesic, end):
         The geodesic is the flow of a stationary velocity, to which Eq. 9 does not apply.
     """
     if geodesic.dynamics != "epdiff":
-        raise ValueError(
+        raise InputError(
             f"geodesic: expected dynamics 'epdiff'; got {geodesic.dynamics!r}: use pull_back"
         )
     metric, xp = geodesic.metric, array_module(end)

@@ -1,12 +1,12 @@
 """The Lie algebra of vector fields of the band: ad and its two adjoints (Eq. 2, erratum E6).
 
-Every product is formed on the product grid (`fourierreg.spectral.products`), so each function
+Every product is formed on the product grid (`fourierreg.spectral.product_grid`), so each function
 is exact up to the final truncation to the band.
 """
 
 from fourierreg.backend import array_module
 from fourierreg.spectral.operators import divergence, jacobian
-from fourierreg.spectral.products import stack_from_grid, stack_to_grid
+from fourierreg.spectral.product_grid import stack_from_grid, stack_to_grid
 
 
 def apply_matrix(a, w, xp):

@@ -33,7 +33,7 @@ class Geodesic:
     integrator : {"euler", "rk4"}
     dynamics : {"epdiff", "stationary"}
     points : tuple or None
-        For every step, its stages on the product grid, where `tangent` and `pull_back` linearise;
+        For every step, its stages on the product grid, where `tangent` and `pull_back` linearize;
         None: they are computed again when needed.
     """
 
@@ -68,7 +68,7 @@ class Geodesic:
 
 
 def shoot(
-    velocity, metric, *, num_steps=10, integrator="euler", dynamics="epdiff", linearise=False
+    velocity, metric, *, num_steps=10, integrator="euler", dynamics="epdiff", linearize=False
 ):
     """Shoot from an initial velocity (Eq. 1 and 2, erratum E6).
 
@@ -82,7 +82,7 @@ def shoot(
     integrator : {"euler", "rk4"}
     dynamics : {"epdiff", "stationary"}
         A geodesic, or the flow of a velocity that stays what it is.
-    linearise : bool
+    linearize : bool
         Keep what `tangent` and `pull_back` need: a quarter less work for them, for the memory of
         2d (d + 1) fields on the product grid per stage.
 
@@ -103,8 +103,8 @@ def shoot(
     for _ in range(num_steps):
         stages, state = _step(states[-1], metric, dt, integrator, DYNAMICS[dynamics])
         states.append(state)
-        points.append(stages if linearise else None)
-    kept = tuple(points) if linearise else None
+        points.append(stages if linearize else None)
+    kept = tuple(points) if linearize else None
     return Geodesic(metric, tuple(states), integrator, dynamics, kept)
 
 

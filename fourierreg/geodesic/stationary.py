@@ -10,7 +10,7 @@ from fourierreg.backend import array_module
 from fourierreg.geodesic.lie import apply_matrix, apply_transpose, outer
 from fourierreg.geodesic.state import join, parts
 from fourierreg.spectral.operators import divergence, jacobian
-from fourierreg.spectral.products import stack_from_grid, stack_to_grid
+from fourierreg.spectral.product_grid import stack_from_grid, stack_to_grid
 
 
 class Point(NamedTuple):

@@ -1,1 +1,1 @@
-"""Grids and intensities: resampling, residuals, deformations."""
+"""Grids and intensities: warps, similarities, geometry, overlap."""

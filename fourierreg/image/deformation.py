@@ -4,6 +4,7 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.backend import array_module, asarray
+from fourierreg.errors import InputError
 from fourierreg.image import voxels
 
 
@@ -35,7 +36,7 @@ def warp(image, displacement, spacing=None, order=1):
     """
     image, u = asarray(image), asarray(displacement)
     if u.ndim != image.ndim + 1 or u.shape[0] != image.ndim:
-        raise ValueError(
+        raise InputError(
             f"displacement: expected shape ({image.ndim}, …) with {image.ndim} grid axes; "
             f"got {tuple(u.shape)}: the component axis comes first"
         )

@@ -213,7 +213,7 @@ FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real rz, re
     int first = part * size, last = first + size < count ? first + size : count;
     const real *v = u + 3 * (job / parts) * count;
     real *reach = FOURIERREG_SCRATCH(2 * LANES), *folded = reach + LANES;
-    FOURIERREG_EACH(lane, LANES) {
+    FOURIERREG_PARALLEL_FOR(lane, LANES) {
         real far = 0, fold = LEAST;
         for (int i = first + lane; i < last; i += LANES) {
             far = larger(far, rz * fabs(v[i]));
@@ -225,15 +225,15 @@ FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real rz, re
         folded[lane] = fold;
     }
     for (int half = LANES / 2; half > 0; half /= 2) {
-        FOURIERREG_WAIT
-        FOURIERREG_EACH(i, half) {
+        FOURIERREG_SYNC
+        FOURIERREG_PARALLEL_FOR(i, half) {
             reach[i] = larger(reach[i], reach[i + half]);
             folded[i] = larger(folded[i], folded[i + half]);
         }
     }
-    FOURIERREG_WAIT
-    FOURIERREG_EACH(i, 2) {
+    FOURIERREG_SYNC
+    FOURIERREG_PARALLEL_FOR(i, 2) {
         out[2 * job + i] = i == 0 ? *reach : *folded;
     }
-    FOURIERREG_DONE
+    FOURIERREG_END_JOB
 }

@@ -6,7 +6,6 @@ derivative of that very sum: ½ dDist/dI(x) ∇(S∘φ⁻¹)(x), where I is the 
 slope of the linear interpolant.
 """
 
-import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,6 +14,7 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.backend import array_module
+from fourierreg.backend.tables import cached_table
 from fourierreg.image.voxels import residual_and_force, value_and_slope
 
 FLOOR = 1e-3  # of an image's variance: what a window without structure is taken to vary by
@@ -259,7 +259,7 @@ def describe(similarity):
     return name if similarity == SIMILARITIES[name]() else repr(similarity)
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def _window_matrix(points, radius, dtype, xp):
     """Circulant 0/1 matrix: which voxels of an axis lie in the window around which."""
     offset = np.arange(points)

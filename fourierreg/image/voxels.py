@@ -1,4 +1,4 @@
-"""One call per loop over voxels, wherever the arrays live: numba, CUDA, or numba under the guard.
+"""Loops over voxels as compiled kernels, wherever the arrays live.
 
 2D fields get a first axis of length one on the way in and lose it on the way out. The passes of a
 registration (`residual_and_force`, `value_and_slope`, `jacobian_determinant`, `extremes`) take one
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from fourierreg.backend import array_module
-from fourierreg.launch import launch, voxel_blocks
+from fourierreg.backend.kernels import launch, voxel_blocks
 
 PART = 4096  # voxels that one block of threads goes through, about, where a block does a job
 LANES = 512  # as in kernels.cu

@@ -11,9 +11,9 @@ import keras
 
 from fourierreg import __version__
 from fourierreg.atomic import temporary_path
-from fourierreg.checks import InputError
+from fourierreg.data.manifest import SPLITS
 from fourierreg.data.nifti import sha256
-from fourierreg.data.pairs import SPLITS
+from fourierreg.errors import InputError
 from fourierreg.learning.scores import constants_of, scores_of
 
 MEMBER, FORMAT = "model_card.json", 1

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fourierreg.checks import InputError
-from fourierreg.data import dataset, label_folder, simulated
+from fourierreg.data.manifest import SPLITS, check_leaks, checked_fractions
 from fourierreg.data.nifti import read_image, resized
-from fourierreg.data.pairs import SPLITS, check_leaks, checked_fractions
+from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+from fourierreg.labelling import folder as label_folder
+from fourierreg.simulation import bullseye_folder as dataset
+from fourierreg.simulation import folder as simulated
 from fourierreg.spectral.operators import default_reference_length
 
 NUMBERS = ("shape", "spacing", "modes", "velocity_scale", "reference_length", "power")

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from fourierreg import checks
+from fourierreg.errors import InputError
 
 ARCHITECTURES = ("two-stream", "resnet3d", "vgg3d")
 ACTIVATIONS = ("relu", "prelu")
@@ -77,7 +78,7 @@ def build_network(
     """
     shape = checks.shape(input_shape)
     if min(shape) < SMALLEST:
-        raise ValueError(
+        raise InputError(
             f"input_shape: expected at least {SMALLEST} voxels per axis, which three poolings "
             f"leave two of; got {shape}"
         )

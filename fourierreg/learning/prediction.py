@@ -10,6 +10,7 @@ import numpy as np
 from fourierreg import checks
 from fourierreg.backend import to_numpy
 from fourierreg.data.nifti import read_image
+from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.geometry import Geometry, is_nibabel
 from fourierreg.learning.examples import pair_on_grid
 from fourierreg.learning.pretrained import Model, load_model
@@ -94,7 +95,7 @@ def predict_alpha(model, source, target, *, spacing=None, sigma=None, refine=Fal
     began = time.perf_counter()
     model = model if isinstance(model, Model) else load_model(model)
     if settings and not refine:
-        raise TypeError(f"{', '.join(settings)}: expected with refine=True only")
+        raise InputTypeError(f"{', '.join(settings)}: expected with refine=True only")
     check_sigma(model, sigma)
     pair = _inputs(model, source, target, spacing)
     prediction = predictions(model, [pair])[0]
@@ -170,7 +171,7 @@ def check_sigma(model, sigma):
         if all(both) and math.isclose(sigma, value, rel_tol=SIGMA_TOLERANCE):
             return
     words = " or ".join(str(value) for value in known)
-    raise ValueError(
+    raise InputError(
         f"sigma: the network was trained for {words}; got {sigma}: use map_alpha, or train a "
         "network on such pairs"
     )
@@ -180,12 +181,12 @@ def _inputs(model, source, target, spacing):
     """Both images on the network's grid, or a line on why they cannot be."""
     shape, field = model.shape, model.field_of_view
     if is_nibabel(source) != is_nibabel(target):
-        raise TypeError(
+        raise InputTypeError(
             "source, target: expected two arrays or two nibabel images; got one of each"
         )
     if is_nibabel(source):
         if spacing is not None:
-            raise ValueError("spacing: nibabel images bring their own; leave it out")
+            raise InputError("spacing: nibabel images bring their own; leave it out")
         _check_field("target", Geometry.of(target).shape, Geometry.of(target).spacing, field)
         return pair_on_grid(source, target, shape)
     arrays = [
@@ -198,7 +199,7 @@ def _inputs(model, source, target, spacing):
     _check_field("target", arrays[1].shape, spacing, field)
     if len(shape) == 2:
         if arrays[1].shape != shape:
-            raise ValueError(f"target: expected the network's shape {shape}; got {arrays[1].shape}")
+            raise InputError(f"target: expected the network's shape {shape}; got {arrays[1].shape}")
         return tuple(arrays)
     import nibabel as nib
 
@@ -208,13 +209,13 @@ def _inputs(model, source, target, spacing):
 
 def _check_field(name, shape, spacing, field):
     if len(shape) != len(field):
-        raise ValueError(
+        raise InputError(
             f"{name}: the network was trained on {len(field)}D images; got a shape of {shape}"
         )
     found = [n * h for n, h in zip(shape, spacing, strict=True)]
     if not np.allclose(found, field, rtol=FIELD_TOLERANCE):
         here, there = (" × ".join(f"{x:.4g}" for x in lengths) for lengths in (found, field))
-        raise ValueError(
+        raise InputError(
             f"{name}: the network was trained on a field of view of {there} mm; got {here} mm: "
             "bring the images onto such a cube (fourierreg prepare), or use map_alpha"
         )

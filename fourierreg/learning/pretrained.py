@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from fourierreg.checks import InputError
+from fourierreg.errors import InputError
 from fourierreg.learning.card import read_card
 
 MODELS = "models"

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from fourierreg.learning.dataset import PairSequence
+from fourierreg.learning.sequence import PairSequence
 
 WHOLE = "all"
 

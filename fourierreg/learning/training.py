@@ -13,15 +13,15 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.backend import release_memory
-from fourierreg.checks import InputError
-from fourierreg.data.header import claim
-from fourierreg.data.pairs import FRACTIONS, SPLITS
+from fourierreg.data.manifest import FRACTIONS, SPLITS
+from fourierreg.data.run_header import claim
+from fourierreg.errors import InputError
 from fourierreg.learning.card import describe, origin_of, save_with_card
 from fourierreg.learning.checkpoint import BEST, Checkpoint, ended, load_state
-from fourierreg.learning.dataset import PairSequence
 from fourierreg.learning.examples import combine, read_folder, split_at_random
 from fourierreg.learning.network import OUTPUTS, build_network
 from fourierreg.learning.pretrained import Model, load_model
+from fourierreg.learning.sequence import PairSequence
 
 HEADER = "training.json"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")

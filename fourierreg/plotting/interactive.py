@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 
 from fourierreg.backend import to_numpy
+from fourierreg.errors import InputError
 
 
 def interactive_view(result, target=None):
@@ -28,7 +29,7 @@ def interactive_view(result, target=None):
         A registration in 2D.
     """
     if len(result.spacing) != 3:
-        raise ValueError(
+        raise InputError(
             "result: expected a registration in 3D; got one in 2D, for which there is overview"
         )
     log_j = np.log(np.maximum(to_numpy(result.jacobian_determinant), 1e-3))

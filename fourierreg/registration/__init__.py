@@ -1,1 +1,1 @@
-"""What is minimised, and how."""
+"""How it is minimized: from two images to a `Registration`."""

@@ -3,9 +3,7 @@
 import math
 from typing import NamedTuple
 
-from fourierreg.registration.descent import Descent
-from fourierreg.registration.register import TOLERANCE
-from fourierreg.registration.search import (
+from fourierreg.optim.root import (
     FOUND,
     MAX_STEP,
     NOT_MET,
@@ -14,6 +12,8 @@ from fourierreg.registration.search import (
     Root,
     find_root,
 )
+from fourierreg.registration.algorithm_1 import Descent
+from fourierreg.registration.register import TOLERANCE
 
 LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: where α is sought
 ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.03, 0.1  # of ln α

@@ -4,13 +4,14 @@ import math
 import time
 
 from fourierreg import checks
+from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.similarity import similarity_of
+from fourierreg.optim.root import NOT_MET, UNSETTLED
+from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_search import HIGHEST, LOWEST, AlphaSearch, Gamma
-from fourierreg.registration.descent import GradientDescent
-from fourierreg.registration.outcome import assemble
-from fourierreg.registration.search import NOT_MET, UNSETTLED
-from fourierreg.registration.setup import noise_model, prepare, sample_count
-from fourierreg.registration.solver import Solver
+from fourierreg.registration.assembly import assemble
+from fourierreg.registration.inputs import noise_model, prepare, sample_count
+from fourierreg.registration.multiresolution import Solver
 
 POSTERIORS = ("marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")
@@ -125,13 +126,13 @@ def map_alpha(
     if alpha_prior is not None:
         prior = Gamma(*(checks.positive("alpha_prior", float(x)) for x in alpha_prior))
     if not similarity_of(similarity).gaussian:
-        raise ValueError(
+        raise InputError(
             f"similarity: expected 'ssd', got {similarity!r}: α is inferred with the Gaussian "
             "likelihood, and this similarity is none; use it in register at a given alpha"
         )
     descent = _descent_options(optimizer, posterior, dynamics, space)
     if space == "full" and jacobian == "exact":
-        raise ValueError(
+        raise InputError(
             "jacobian: expected 'approximate' with space='full'; got 'exact', which needs "
             "linearised shooting in the band"
         )
@@ -175,14 +176,14 @@ def _descent_options(optimizer, posterior, dynamics, space):
             return None
         optimizer = GradientDescent()
     if not isinstance(optimizer, GradientDescent):
-        raise TypeError(f"optimizer: expected a word or GradientDescent; got {optimizer!r}")
+        raise InputTypeError(f"optimizer: expected a word or GradientDescent; got {optimizer!r}")
     if posterior != "joint":
-        raise ValueError(
+        raise InputError(
             "optimizer: 'gradient-descent' is Algorithm 1, which moves α along the joint "
             "posterior; use posterior='joint', or optimizer='quasi-newton'"
         )
     if optimizer.gradient == "jacobi" and (dynamics, space) != ("epdiff", "bandlimited"):
-        raise ValueError(
+        raise InputError(
             "optimizer: adjoint Jacobi fields are those of bandlimited geodesics; use "
             "GradientDescent(gradient='exact') with other dynamics or space='full'"
         )

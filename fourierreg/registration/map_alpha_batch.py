@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from fourierreg import checks
 from fourierreg.backend import free_memory, get_backend, release_memory
+from fourierreg.errors import InputError, InputTypeError
+from fourierreg.optim.batching import run_all
 from fourierreg.registration.map_alpha import map_alpha
-from fourierreg.registration.programs import run_together
 
 OWN = ("source", "target", "mask", "callback")
 ERRORS = ("raise", "return")
-LARGEST = {"numpy": 4, "guard": 4, "cupy": 64}  # pairs at a time, where nothing is said
+LARGEST = {"numpy": 4, "mock": 4, "cupy": 64}  # pairs at a time, where nothing is said
 # At most in use for a pair: NumPy's arrays (benchmarks/gpu.py --memory), and an allowance of half
 # their bytes per voxel for what CuPy's memory pools keep, with the separate one of recorded work.
 BYTES_PER_VOXEL, BYTES_PER_FREEDOM = 170, 3000  # of the images' own grid; of the band
@@ -82,7 +83,7 @@ def map_alpha_batch(
         ]
         began = time.perf_counter()
         try:
-            found = run_together(programs)
+            found = run_all(programs)
         except MemoryError as error:  # its traceback holds the arrays of the batch
             found = [error.with_traceback(None)]
         if len(found) < len(chosen):
@@ -101,12 +102,12 @@ def _checked(sources, targets, masks, settings):
     known = set(inspect.signature(map_alpha).parameters) - set(OWN)
     for name in settings:
         if name not in known:
-            raise TypeError(
+            raise InputTypeError(
                 f"{name}: no keyword of map_alpha_batch; expected one of {', '.join(sorted(known))}"
             )
     for name, images in (("targets", targets), ("masks", masks)):
         if images is not None and len(images) != len(sources):
-            raise ValueError(
+            raise InputError(
                 f"{name}: expected one for each of {len(sources)} sources; got {len(images)}"
             )
     return len(sources)

@@ -12,8 +12,8 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from fourierreg.backend import array_module, to_numpy
-from fourierreg.registration.energy import Evaluation
-from fourierreg.registration.hessian import PosteriorHessian
+from fourierreg.model.hessian import PosteriorHessian
+from fourierreg.model.problem import Evaluation
 from fourierreg.registration.quasi_newton import Factor
 from fourierreg.spectral.band import inner, pack, unpack
 

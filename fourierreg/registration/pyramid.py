@@ -1,10 +1,11 @@
 """Coarse-to-fine: the same band on images low-passed and sampled more thinly."""
 
-import functools
 import math
 from dataclasses import replace
 
 import numpy as np
+
+from fourierreg.backend.tables import cached_table
 
 MIN_POINTS = 30  # a grid with a shorter axis is not made
 PASSED = 0.9  # of a coarse grid's frequencies: there its low-pass starts to fade
@@ -12,7 +13,7 @@ OVERSAMPLING = 2  # of the source on coarser grids than the image
 SEARCH_VOXELS = 300_000  # of the finest grid on which α is searched, 64³ for a brain
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def _low_pass_matrix(points, coarse_points, samples, dtype, xp):
     """Real matrix (points, samples): the frequencies a coarse grid can hold, sampled."""
     k = np.arange(-(points // 2), (points + 1) // 2)

@@ -4,10 +4,11 @@ import math
 import time
 
 from fourierreg import checks
+from fourierreg.errors import InputError
 from fourierreg.image.similarity import name_of
-from fourierreg.registration.outcome import assemble
-from fourierreg.registration.setup import noise_model, prepare, sample_count
-from fourierreg.registration.solver import Solver
+from fourierreg.registration.assembly import assemble
+from fourierreg.registration.inputs import noise_model, prepare, sample_count
+from fourierreg.registration.multiresolution import Solver
 
 TOLERANCE = 0.3  # of `minimise`
 # γ where none is given: what served pairs of brains at 128³ (benchmarks/similarities.py).
@@ -141,7 +142,7 @@ def _noise_or_weight(similarity, sigma, decimation, weight):
     for name, value in (("sigma", sigma), ("decimation", decimation)):
         if value is not None:
             reason = "weight is given" if similarity.gaussian else "this similarity has no noise"
-            raise ValueError(f"{name}: expected None, as {reason}; got {value!r}: use weight alone")
+            raise InputError(f"{name}: expected None, as {reason}; got {value!r}: use weight alone")
     if weight is None:
         weight = WEIGHTS[name_of(similarity)]
     return noise_model(1.0 / math.sqrt(checks.positive("weight", weight)), 1.0)

@@ -9,9 +9,10 @@ import numpy as np
 
 from fourierreg.atomic import replacing
 from fourierreg.backend import asarray, to_numpy
+from fourierreg.errors import InputError
 from fourierreg.image.domain import Domain
 from fourierreg.image.geometry import Geometry
-from fourierreg.registration.solver import Record
+from fourierreg.registration.multiresolution import Record
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.metric import Metric
 
@@ -157,12 +158,12 @@ class Registration:
         except (ValueError, EOFError, zipfile.BadZipFile):  # no file of NumPy's
             known = False
         if not known:
-            raise ValueError(f"{path}: expected a file written by Registration.save")
+            raise InputError(f"{path}: expected a file written by Registration.save")
         with archive:
             header = json.loads(str(archive["header"]))
             arrays = {name: asarray(archive[name]) for name in _ARRAYS if name in archive}
         if header.pop("format") != FORMAT:
-            raise ValueError(f"{path}: written by another version of fourierreg; save it again")
+            raise InputError(f"{path}: written by another version of fourierreg; save it again")
         metric = header.pop("metric")
         band = Band(**{key: tuple(value) for key, value in metric.pop("band").items()})
         header["metric"] = Metric(band=band, **metric)

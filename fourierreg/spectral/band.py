@@ -1,10 +1,11 @@
 """The band: which Fourier coefficients of a periodic grid are kept, and how they are stored."""
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from fourierreg.backend.tables import cached_table
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def axis_frequencies(band):
     ]
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def multiplicity(band, xp):
     """How often a stored coefficient counts in the whole band: 1 where k_d = 0, else 2."""
     weights = np.full(band.cutoff[-1] + 1, 2.0)
@@ -90,7 +91,7 @@ def multiplicity(band, xp):
     return xp.asarray(weights)
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def _real_layout(band, xp):
     """Flat indices of the independent coefficients and of their mirror images on k_d = 0."""
     shape = band.coefficient_shape

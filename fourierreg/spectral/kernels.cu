@@ -14,7 +14,7 @@ FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real 
 {
     int size = P * Q, evens = n / 2 + 1, odds = (n - 1) / 2;
     int whole = high - low == N / 2 + 1, width = whole ? N : 2 * (high - low);
-    FOURIERREG_EACH(job, (high - low) * size) {
+    FOURIERREG_PARALLEL_FOR(job, (high - low) * size) {
         int q = low + job / size, i = job % size, mirror = (N - q) % N;
         const real *re = x + i / Q * n * Q + i % Q, *im = re + size * n;
         real c_re = 0, c_im = 0, s_re = 0, s_im = 0;
@@ -37,7 +37,7 @@ FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real 
         out[there] = c_re + s_im;
         out[size * width + there] = c_im - s_re;
     }
-    FOURIERREG_WAIT
+    FOURIERREG_SYNC
 }
 
 FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, const double *lower,
@@ -57,7 +57,7 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
     real *loaded = FOURIERREG_SCRATCH(2 * (band + n3 * (n2 + size2) * widest));
     real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * width;
     real *values = out + job / shares * size3 * size2 * size1;
-    FOURIERREG_EACH(i, band) {
+    FOURIERREG_PARALLEL_FOR(i, band) {
         real re = x[2 * i], im = x[2 * i + 1];
         if (kind == 1) {
             re = (real)(l[i] * re);
@@ -71,10 +71,10 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
         loaded[i] = re;
         loaded[band + i] = im;
     }
-    FOURIERREG_WAIT
+    FOURIERREG_SYNC
     transform(loaded, 1, n1, n2 * n3, c1, s1, 1, size1, low, high, 1, first);
     transform(first, 1, n2, n3 * width, c2, s2, 1, size2, 0, size2 / 2 + 1, width, second);
-    FOURIERREG_EACH(i, (size3 / 2 + 1) * planes) {
+    FOURIERREG_PARALLEL_FOR(i, (size3 / 2 + 1) * planes) {
         int q = i / planes, p = i % planes, mirror = (size3 - q) % size3;
         int at = p % width, x1 = shares == 1 ? at : low + at / 2;
         if (shares > 1 && at % 2) x1 = (size1 - x1) % size1;
@@ -87,7 +87,7 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
         values[(q * size2 + p / width) * size1 + x1] = c - s;
         values[(mirror * size2 + p / width) * size1 + x1] = c + s;
     }
-    FOURIERREG_DONE
+    FOURIERREG_END_JOB
 }
 
 FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, const real *c2,
@@ -103,7 +103,7 @@ FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, co
     real *third = FOURIERREG_SCRATCH(2 * each * (n1 * n2 + n2 * size1 + planes));
     real *second = third + 2 * band, *first = second + 2 * n2 * each * size1;
     real *coefficients = out + job / shares * 2 * n1 * n2 * n3;
-    FOURIERREG_EACH(i, count * planes) {
+    FOURIERREG_PARALLEL_FOR(i, count * planes) {
         int k = low + i / planes, p = i % planes;
         real c = 0, s = 0;
         for (int r = 0; r < evens; r++) {
@@ -115,15 +115,15 @@ FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, co
         first[i] = c;
         first[count * planes + i] = -s;
     }
-    FOURIERREG_WAIT
+    FOURIERREG_SYNC
     transform(first, count, size2, size1, c2, s2, -1, n2, 0, n2 / 2 + 1, count * size1, second);
     transform(second, n2 * count, size1, 1, c1, s1, -1, n1, 0, n1 / 2 + 1, n2 * count, third);
-    FOURIERREG_EACH(i, n1 * n2 * count) {
+    FOURIERREG_PARALLEL_FOR(i, n1 * n2 * count) {
         int at = i / count * n3 + low + i % count;
         coefficients[2 * at] = third[i];
         coefficients[2 * at + 1] = third[n1 * n2 * count + i];
     }
-    FOURIERREG_DONE
+    FOURIERREG_END_JOB
 }
 
 FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, int batch, int shared, int d,
@@ -170,12 +170,12 @@ FOURIERREG_KERNEL contract_rows(const real *values, const real *matrix, int rows
     int count = rows - first < each ? rows - first : each;
     int pitch = n | 1; /* odd, so that rows ROWS apart lie in different banks of memory */
     real *x = FOURIERREG_SCRATCH(each * pitch);
-    FOURIERREG_EACH(i, count * n) {
+    FOURIERREG_PARALLEL_FOR(i, count * n) {
         x[i / n * pitch + i % n] = values[first * n + i];
     }
-    FOURIERREG_WAIT
+    FOURIERREG_SYNC
     int lanes = (size + COLUMNS - 1) / COLUMNS;
-    FOURIERREG_EACH(item, (count + ROWS - 1) / ROWS * lanes) {
+    FOURIERREG_PARALLEL_FOR(item, (count + ROWS - 1) / ROWS * lanes) {
         int lane = item % lanes, row = item / lanes * ROWS;
         real sums[ROWS][COLUMNS] = {{0}};
         const real *here[ROWS], *column[COLUMNS];
@@ -193,5 +193,5 @@ FOURIERREG_KERNEL contract_rows(const real *values, const real *matrix, int rows
             for (int c = 0; c < COLUMNS && lane + c * lanes < size; c++)
                 out[(first + row + r) * size + lane + c * lanes] = sums[r][c];
     }
-    FOURIERREG_DONE
+    FOURIERREG_END_JOB
 }

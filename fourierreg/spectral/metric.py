@@ -1,11 +1,11 @@
 """The metric of velocity fields, L = (αA + 1)^c, and the prior it stands for."""
 
-import functools
 import math
 from dataclasses import dataclass, replace
 
 from fourierreg import checks
 from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend.tables import cached_table
 from fourierreg.spectral.band import Band, inner, multiplicity
 from fourierreg.spectral.operators import default_reference_length, laplacian
 
@@ -154,13 +154,13 @@ class Metric:
         return total[:, 0] if isinstance(self.alpha, tuple) else float(total)
 
 
-@functools.lru_cache(maxsize=32)
+@cached_table(limit=8)
 def _symbol(metric, xp):
     """Every step of a geodesic asks for it twice."""
     return (metric.alpha_laplacian(xp) + 1.0) ** metric.power
 
 
-@functools.lru_cache(maxsize=32)
+@cached_table(limit=8)
 def _log_determinant(metric, xp):
     """Every iteration of a search records it."""
     return metric.power * metric.sum(xp.log(metric.alpha_laplacian(xp) + 1.0), xp)

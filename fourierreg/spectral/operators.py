@@ -1,14 +1,14 @@
 """Differential operators, all diagonal in frequency (docs/mathematics.md)."""
 
-import functools
 import math
 
 import numpy as np
 
+from fourierreg.backend.tables import cached_table
 from fourierreg.spectral.band import axis_frequencies
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def laplacian(band, reference_length, xp):
     """A_k = ℓ² Σ_j (2 - 2 cos(2π k_j / N_j)) / h_j², shape (*coefficient_shape)."""
     symbol = sum(
@@ -18,7 +18,7 @@ def laplacian(band, reference_length, xp):
     return xp.asarray(reference_length**2 * symbol)
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def derivative(band, xp):
     """D_{j,k} = i sin(2π k_j / N_j) / h_j (central difference), shape (d, *coefficient_shape)."""
     symbols = [
@@ -28,7 +28,7 @@ def derivative(band, xp):
     return xp.asarray(np.stack(np.broadcast_arrays(*symbols)))
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def slopes(band, dtype, xp):
     """D_{j,k} / i by axis, which depends on k_j alone: (3, longest axis), zero beyond an axis.
 

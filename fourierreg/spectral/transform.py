@@ -5,32 +5,38 @@ takes a tenth of the time of a full FFT; the same holds on the small grids where
 fields are formed. Leading axes are batch axes: one call transforms any number of fields.
 """
 
-import functools
 import math
 
 import numpy as np
 
-from fourierreg.launch import JOB_THREADS, PARALLEL_SIZE, SHARED_BYTES, launch, voxel_blocks
+from fourierreg.backend.kernels import (
+    JOB_THREADS,
+    PARALLEL_SIZE,
+    SHARED_BYTES,
+    launch,
+    voxel_blocks,
+)
+from fourierreg.backend.tables import cached_table
 from fourierreg.spectral.band import frequencies
 
 TILE = 4  # rows, and columns, that a thread of a GPU contracts: ROWS and COLUMNS of kernels.cu
 
 
-@functools.lru_cache(maxsize=256)
+@cached_table()
 def _exponentials(cutoff, points, dtype, xp):
     """exp(2πi m k / points), shape (points, frequencies), of one full axis."""
     phase = 2j * np.pi / points * (np.outer(np.arange(points), frequencies(cutoff)) % points)
     return xp.asarray(np.exp(phase).astype(dtype))
 
 
-@functools.lru_cache(maxsize=256)
+@cached_table()
 def _conjugate_exponentials(cutoff, points, dtype, xp):
     """exp(-2πi k m / points) / points, shape (frequencies, points)."""
     matrix = _exponentials(cutoff, points, np.complex128, xp).conj().T / points
     return xp.ascontiguousarray(matrix).astype(dtype)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_table()
 def _last_axis(cutoff, points, dtype, xp):
     """Real matrix (2 (K + 1), points) that sums a half axis: rows w cos, -w sin interleaved."""
     phase = 2 * np.pi / points * (np.outer(np.arange(cutoff + 1), np.arange(points)) % points)
@@ -39,7 +45,7 @@ def _last_axis(cutoff, points, dtype, xp):
     return xp.asarray(rows.reshape(-1, points).astype(dtype))
 
 
-@functools.lru_cache(maxsize=256)
+@cached_table()
 def _last_axis_analysis(cutoff, points, dtype, xp):
     """Real matrix (points, 2 (K + 1)): cos, -sin interleaved, divided by `points`."""
     phase = 2 * np.pi / points * (np.outer(np.arange(points), np.arange(cutoff + 1)) % points)
@@ -50,7 +56,7 @@ def _last_axis_analysis(cutoff, points, dtype, xp):
 def _contract(values, matrix, batch_axes, xp):
     """Matrix product along one axis, without moving it: axes before it are a batch.
 
-    By BLAS on the host. A GPU's BLAS cannot be recorded (`fourierreg.recording`), and these
+    By BLAS on the host. A GPU's BLAS cannot be recorded (`fourierreg.backend.graphs`), and these
     matrices are so thin that reading the values is what takes the time.
     """
     shape = values.shape
@@ -186,7 +192,7 @@ def analysis(values, band, xp):
     return coefficients.reshape(*batch, *band.coefficient_shape)
 
 
-@functools.lru_cache(maxsize=64)
+@cached_table()
 def _low_pass_matrix(cutoff, points, target_points, dtype, xp):
     """Real matrix (points, target_points): keep |k| <= cutoff, then sample anew."""
     k = frequencies(cutoff)

@@ -4,7 +4,7 @@ import numpy as np
 
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 from fourierreg.data.template import FIELD_OF_VIEW, labelled_template_brain, template_brain
-from fourierreg.metrics import merge_labels
+from fourierreg.image.metrics import merge_labels
 
 SIZE = 32
 

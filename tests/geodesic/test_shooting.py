@@ -51,7 +51,7 @@ def test_pull_back_is_adjoint_to_tangent(metric, xp, flow):
 def test_keeping_the_points_changes_nothing(metric, xp, flow):
     v, w = velocity(metric, 0), velocity(metric, 1)
     kept, again = (
-        shoot(v, metric, num_steps=STEPS, **flow, linearise=flag) for flag in (True, False)
+        shoot(v, metric, num_steps=STEPS, **flow, linearize=flag) for flag in (True, False)
     )
     assert kept.points is not None
     assert again.points is None

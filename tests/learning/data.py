@@ -3,9 +3,9 @@
 import nibabel as nib
 import numpy as np
 
-from fourierreg.data.dataset import make_bullseye_dataset
-from fourierreg.data.pairs import find_scans
-from fourierreg.data.simulated import simulate_pairs
+from fourierreg.data.manifest import find_scans
+from fourierreg.simulation.bullseye_folder import make_bullseye_dataset
+from fourierreg.simulation.folder import simulate_pairs
 from tests.brains import head
 
 ALPHAS = (0.2, 10.0, "log-uniform")

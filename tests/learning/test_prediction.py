@@ -14,15 +14,15 @@ import pytest
 import fourierreg
 from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data.bullseye import bullseye, random_ellipses
-from fourierreg.data.pairs import Pair, write_pairs
-from fourierreg.data.simulate import simulate_carried_pair, simulate_pair
+from fourierreg.data.manifest import Pair, write_pairs
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning import prediction as module
 from fourierreg.learning.card import read_card, save_with_card
 from fourierreg.learning.examples import read_folder
 from fourierreg.learning.network import ARCHITECTURES, build_network
 from fourierreg.learning.pretrained import shipped_models
+from fourierreg.simulation.bullseye import bullseye, random_ellipses
+from fourierreg.simulation.pair import simulate_carried_pair, simulate_pair
 from fourierreg.spectral.metric import Metric
 from tests.learning import data
 

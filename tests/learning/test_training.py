@@ -17,12 +17,12 @@ import pytest
 import fourierreg
 from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data.pairs import find_scans
+from fourierreg.data.manifest import find_scans
 from fourierreg.learning import checkpoint, training
-from fourierreg.learning.dataset import PairSequence
 from fourierreg.learning.examples import Example, read_folder
 from fourierreg.learning.network import build_network
 from fourierreg.learning.scores import constants_of, errors
+from fourierreg.learning.sequence import PairSequence
 from fourierreg.learning.training import train
 from tests.learning import data
 
@@ -231,7 +231,7 @@ def test_balanced_kinds_count_alike(bullseyes, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "read_folder", lambda folder: found._replace(examples=few))
     made = []
 
-    class Recorded(PairSequence):
+    class CapturedGraph(PairSequence):
         def __init__(self, examples, shape, **options):
             made.append((examples, options))
             super().__init__(examples, shape, **options)
@@ -239,8 +239,8 @@ def test_balanced_kinds_count_alike(bullseyes, tmp_path, monkeypatch):
         def _read(self, index):
             return np.zeros((2, 24, 24), dtype=np.float32)
 
-    monkeypatch.setattr(training, "PairSequence", Recorded)
-    monkeypatch.setattr("fourierreg.learning.scores.PairSequence", Recorded)
+    monkeypatch.setattr(training, "PairSequence", CapturedGraph)
+    monkeypatch.setattr("fourierreg.learning.scores.PairSequence", CapturedGraph)
     trained = train(bullseyes, tmp_path / "model.keras", balanced=True, **FAST)
     (examples, options), (_, validation) = made[:2]
     weights = np.array(options["weights"])

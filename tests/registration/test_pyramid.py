@@ -16,7 +16,7 @@ from fourierreg.registration.pyramid import (
     level_shapes,
 )
 from tests import laws
-from tests.registration.problems import CASES, Metric, make
+from tests.model.problems import CASES, Metric, make
 
 
 def wave(shape, frequencies):

@@ -5,9 +5,9 @@ import pytest
 
 import fourierreg
 from fourierreg.backend import to_numpy
-from fourierreg.data.bullseye import bullseye
-from fourierreg.data.simulate import simulate_pair
 from fourierreg.image.similarity import LocalCorrelation
+from fourierreg.simulation.bullseye import bullseye
+from fourierreg.simulation.pair import simulate_pair
 
 SOURCE = bullseye((64, 60), outer=(22.0, 19.0), inner=(11.0, 9.0))
 SETTING = {"modes": 9, "velocity_scale": 1.0}

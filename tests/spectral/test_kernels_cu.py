@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from fourierreg.launch import JOB_THREADS, SHARED_BYTES
+from fourierreg.backend.kernels import JOB_THREADS, SHARED_BYTES
 from fourierreg.spectral import kernels
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.operators import slopes
-from fourierreg.spectral.small_grid import (
+from fourierreg.spectral.product_grid import (
     BLOCKS,
     _analysis_tables,
     _scratch_from_grid,

@@ -1,0 +1,1 @@
+"""α for many pairs: restartable runs on one machine or a cluster."""

@@ -1,0 +1,1 @@
+"""Scans to skull-stripped brains on a common cube."""

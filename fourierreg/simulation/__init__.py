@@ -1,0 +1,1 @@
+"""Image pairs of a known α."""

@@ -1,0 +1,366 @@
+"""Labels of many pairs: every fault that may come, and nothing lost or done twice."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import fourierreg
+from fourierreg.checks import InputError
+from fourierreg.cli import main
+from fourierreg.data.manifest import Pair, read_pairs, write_pairs
+from fourierreg.labelling import folder as label_folder
+from fourierreg.labelling import run as labelling
+from fourierreg.labelling import worker as label_work
+from fourierreg.labelling.folder import LabelFolder, key_of, read_table
+from tests.brains import write_pair
+
+FAST = {"modes": 6, "num_steps": 3, "size": 24}
+FAST_OPTIONS = ["--modes", "6", "--num-steps", "3", "--size", "24", "--quiet"]
+ONE = ("--workers", "1")
+
+
+def make_pairs(folder, count=3, labels=True):
+    """Pairs of small heads, and their manifest."""
+    pairs = []
+    for i in range(count):
+        home = folder / f"p{i}"
+        home.mkdir(parents=True)
+        source, target = write_pair(home, same_grid=i % 2 == 0)
+        maps = [str(home / f"{n}_labels.nii.gz") for n in ("source", "target")]
+        pairs.append(Pair(str(source), str(target), *(maps if labels else ("", ""))))
+    write_pairs(folder / "pairs.csv", pairs)
+    return pairs
+
+
+def timeless(rows):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "finished")} for row in rows]
+
+
+def command(folder, *options):
+    return ["label", str(folder / "pairs.csv"), "-o", str(folder / "out"), *FAST_OPTIONS, *options]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder of three pairs, labelled by two workers; the rows."""
+    folder = tmp_path_factory.mktemp("labels")
+    pairs = make_pairs(folder)
+    calls = []
+    rows = fourierreg.label_pairs(
+        folder / "pairs.csv",
+        folder / "out",
+        workers=2,
+        save_registrations=True,
+        callback=lambda *call: calls.append(call[:2]),
+        **FAST,
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    return folder, pairs, rows
+
+
+def test_a_row_says_everything(finished):
+    _, pairs, rows = finished
+    for pair, row in zip(pairs, rows, strict=True):
+        assert (row["source"], row["target"]) == pair[:2] and row["state"] == "done"
+        assert row["alpha_low"] < row["alpha"] < row["alpha_high"]
+        assert max(map(int, row["shape"].split("x"))) == 24
+        assert row["velocity_scale_mm"] > 0 and row["reference_length_mm"] > 0
+        assert row["sigma"] > 0 and row["decimation"] > 0 and row["folds"] == 0
+        assert row["dice"] > row["dice_before"] and row["dice_600"] > 0
+        assert len(row["source_sha256"]) == 64 and row["inverse_consistency_mm"] < 0.5
+
+
+def test_the_table_is_the_rows_and_a_manifest(finished):
+    folder, pairs, rows = finished
+    table = read_table(folder / "out")
+    assert [float(t["alpha"]) for t in table] == [r["alpha"] for r in rows]
+    assert read_pairs(folder / "out" / "labels.csv") == pairs
+
+
+def test_it_is_map_alpha_at_that_size(finished):
+    """The pair done by hand gives the row's α: workers change nothing."""
+    _, pairs, rows = finished
+    task = {"size": 24, "structures": None, "backend": "numpy", "settings": {}}
+    task["settings"] = {k: v for k, v in FAST.items() if k != "size"}
+    row = label_work.label_batch([pairs[0]], task, [["a", "b", "c", "d"]], [None])[0]
+    assert row["alpha"] == pytest.approx(rows[0]["alpha"], rel=1e-3)
+
+
+def test_pairs_in_batches(finished, tmp_path):
+    _, pairs, rows = finished
+    broken = pairs[1]._replace(target=str(tmp_path / "nowhere.nii.gz"), target_labels="")
+    broken = broken._replace(source_labels="")
+    calls = []
+    found = fourierreg.label_pairs(
+        [pairs[0], broken, pairs[2]],
+        tmp_path / "out",
+        workers=1,
+        batch=2,
+        save_registrations=True,
+        callback=lambda *call: calls.append(call[:2]),
+        **FAST,
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert [row["batch"] for row in found] == [2, 2, 1]
+    assert found[1]["state"] == "failed" and "nowhere" in found[1]["status"]
+    assert found[2] == rows[2] | {k: found[2][k] for k in ("seconds", "finished")}  # by itself
+    low, high = rows[0]["alpha_low"], rows[0]["alpha_high"]
+    assert low < found[0]["alpha"] < high and found[0]["dice"] > found[0]["dice_before"]
+    kept = LabelFolder(tmp_path / "out", {}).registration(pairs[0]) / "velocity.npz"
+    assert fourierreg.Registration.load(kept).alpha == found[0]["alpha"]
+
+
+def test_a_batch_of_no_pairs_and_another_backend_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch: expected an integer of at least 1; got 0"):
+        fourierreg.label_pairs(make_pairs(tmp_path, 1), tmp_path / "out", batch=0)
+    with pytest.raises(ValueError, match="backend: expected one of 'numpy', 'cupy'; got 'torch'"):
+        fourierreg.label_pairs(tmp_path / "pairs.csv", tmp_path / "out", backend="torch")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_registration_is_applied_and_evaluated(finished, capsys):
+    folder, pairs, rows = finished
+    run = folder / "out" / "registrations" / key_of(pairs[1])
+    moved = str(folder / "moved.nii.gz")
+    assert main(["apply", str(run), pairs[1].source, "-o", moved, "--quiet"]) == 0
+    labels = [
+        f"--source-labels={pairs[1].source_labels}",
+        f"--target-labels={pairs[1].target_labels}",
+    ]
+    assert main(["evaluate", str(run), *labels, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["alpha"] == rows[1]["alpha"]
+    assert report["dice"]["mean"] == [rows[1]["dice_before"], rows[1]["dice"]]
+
+
+def test_evaluate_sums_up_a_table(finished, capsys):
+    folder, _, rows = finished
+    assert main(["evaluate", str(folder / "out")]) == 0
+    assert "Dice" in capsys.readouterr().out
+    assert main(["evaluate", str(folder / "out"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pairs"] == 3 and report["failed"] == 0 and report["folds"] == 0
+    assert report["alpha_median"] == sorted(r["alpha"] for r in rows)[1]
+
+
+def test_relative_paths_are_those_of_the_caller(tmp_path, monkeypatch):
+    """The table of a run on pairs given by relative paths is a manifest anywhere."""
+    (pair,) = make_pairs(tmp_path, 1, labels=False)
+    monkeypatch.chdir(tmp_path)
+    relative = pair._replace(source="p0/source.nii.gz", target="p0/target.nii.gz")
+    fourierreg.label_pairs([relative], tmp_path / "out", workers=1, **FAST)
+    monkeypatch.chdir("/")
+    (found,) = read_pairs(tmp_path / "out" / label_folder.TABLE)
+    assert found[:2] == pair[:2]
+
+
+def test_a_second_run_does_nothing_again(finished, monkeypatch):
+    folder, _, rows = finished
+    monkeypatch.setattr(labelling, "label_batch", None)
+    again = fourierreg.label_pairs(folder / "pairs.csv", folder / "out", **FAST)
+    assert again == rows
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [({"modes": 8}, "modes"), ({"size": 30}, "size"), ({"sigma": 0.1}, "sigma")],
+)
+def test_other_settings_are_refused(finished, setting, name):
+    folder, _, rows = finished
+    with pytest.raises(InputError, match=f"other values of {name}"):
+        fourierreg.label_pairs(folder / "pairs.csv", folder / "out", **{**FAST, **setting})
+    assert [float(r["alpha"]) for r in read_table(folder / "out")] == [r["alpha"] for r in rows]
+
+
+def test_changed_inputs_are_refused(tmp_path):
+    pairs = make_pairs(tmp_path, 1, labels=False)
+    fourierreg.label_pairs(pairs, tmp_path / "out", **FAST)
+    (tmp_path / "p0" / "source.nii.gz").write_bytes(
+        (tmp_path / "p0" / "target.nii.gz").read_bytes()
+    )
+    with pytest.raises(InputError, match=r"labelled from other inputs \(source_sha256"):
+        fourierreg.label_pairs(pairs, tmp_path / "out", **FAST)
+
+
+def test_unknown_settings_are_refused(tmp_path):
+    pairs = [Pair("a", "b")]
+    with pytest.raises(InputError, match=r"^mode: no setting"):
+        fourierreg.label_pairs(pairs, tmp_path / "out", mode=3)
+    with pytest.raises(ValueError, match=r"^size: expected"):
+        fourierreg.label_pairs(pairs, tmp_path / "out", size=-3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corrupt_image_fails_its_own_pairs_only(tmp_path, capsys):
+    pairs = make_pairs(tmp_path, 2, labels=False)
+    source = tmp_path / "p0" / "source.nii.gz"
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    assert main(command(tmp_path)[:-1]) == 1
+    said = capsys.readouterr()
+    assert "failed: " in said.err and "1 of 2 pairs" in said.out
+    bad, good = read_table(tmp_path / "out")
+    assert bad["state"] == "failed" and "truncated" in bad["status"] and not bad["alpha"]
+    assert good["state"] == "done"
+    source.write_bytes(whole)
+    assert main(command(tmp_path)) == 1  # failed ones are left as they are, unless asked for
+    said = capsys.readouterr()
+    assert "failed: " in said.err and not said.out
+    assert main(command(tmp_path, "--retry-failed")) == 0
+    mended, untouched = read_table(tmp_path / "out")
+    assert mended["state"] == "done" and untouched == {**mended, **good}
+    assert key_of(pairs[0]) != key_of(pairs[1])
+
+
+def test_a_missing_image_is_a_row_too(tmp_path):
+    pairs = make_pairs(tmp_path, 1, labels=False)
+    os.unlink(pairs[0].target)
+    (row,) = fourierreg.label_pairs(pairs, tmp_path / "out", workers=1, **FAST)
+    assert row["state"] == "failed" and "no file" in row["status"]
+
+
+def test_two_runs_on_one_machine(tmp_path):
+    """Into folders of their own, at the same time: neither takes the other's ports."""
+    make_pairs(tmp_path, 1, labels=False)
+    other = [sys.executable, "-m", "fourierreg", *command(tmp_path), "-o", str(tmp_path / "other")]
+    process = subprocess.Popen(other)
+    assert main(command(tmp_path)) == 0
+    assert process.wait(timeout=120) == 0
+    first, second = (read_table(tmp_path / name) for name in ("out", "other"))
+    assert timeless(first) == timeless(second)
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    task = {"settings": {}}
+    with LabelFolder(tmp_path / "out", task):
+        assert main(["label", *command_of_an_empty_manifest(tmp_path)]) == 2
+    with LabelFolder(tmp_path / "out", task):  # released again
+        pass
+
+
+def command_of_an_empty_manifest(folder):
+    (folder / "pairs.csv").write_text("source,target\na.nii,b.nii\n")
+    return [str(folder / "pairs.csv"), "-o", str(folder / "out")]
+
+
+def test_a_full_disk(tmp_path, monkeypatch, capsys):
+    """One clear line, earlier rows intact, and the next run finishes."""
+    make_pairs(tmp_path, 3, labels=False)
+    replacing, written = label_folder.replacing, []
+
+    def full(path, mode="w"):
+        written.append(path)
+        if len(written) > 2:  # the header and one row
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replacing(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_folder, "replacing", full)
+        assert main(command(tmp_path, *ONE)) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and len(error.strip().splitlines()) == 1
+    rows = list((tmp_path / "out" / "rows").glob("*"))
+    assert len(rows) == 1 and json.loads(rows[0].read_text())["state"] == "done"
+    assert main(command(tmp_path)) == 0
+    assert len(read_table(tmp_path / "out")) == 3
+
+
+def test_kill_the_run_and_go_on(tmp_path):
+    """kill -9 in the middle: nothing is done twice, missing or doubled, and α is the same."""
+    pairs = make_pairs(tmp_path, 3)
+    process = subprocess.Popen([sys.executable, "-m", "fourierreg", *command(tmp_path, *ONE)])
+    folder = tmp_path / "out" / "rows"
+    wait_for(lambda: whole_rows(folder), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in whole_rows(folder)}
+    (folder / ".part-begun.json").write_text("{")  # a row that it was killed in
+    assert 1 <= len(kept) < 3
+    assert main(command(tmp_path, *ONE)) == 0
+    assert all((folder / name).stat().st_mtime_ns == when for name, when in kept.items())
+    table = read_table(tmp_path / "out")
+    assert [(r["source"], r["target"]) for r in table] == [p[:2] for p in pairs]
+    fourierreg.label_pairs(pairs, tmp_path / "whole", workers=1, **FAST)
+    assert timeless(table) == timeless(read_table(tmp_path / "whole"))
+    assert not list(folder.glob(".part*"))
+
+
+def whole_rows(folder):
+    """Rows that are whole: pathlib's * also meets hidden names, those of files being written."""
+    return list(folder.glob("[!.]*.json")) if folder.exists() else []
+
+
+def wait_for(condition, process=None, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_is_replaced(tmp_path):
+    """Its pair is given to another: two workers' processes are found and one is killed."""
+    make_pairs(tmp_path, 3, labels=False)
+    process = subprocess.Popen([sys.executable, "-m", "fourierreg", *command(tmp_path, *ONE)])
+    folder = tmp_path / "out" / "rows"
+    wait_for(lambda: whole_rows(folder), process)
+    (worker,) = [pid for pid in descendants(process.pid) if is_worker(pid)]
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait(timeout=120) == 0
+    assert [row["state"] for row in read_table(tmp_path / "out")] == ["done"] * 3
+
+
+def descendants(pid):
+    """Children of a process, and theirs."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    return [int(p) for p in found] + [d for p in found for d in descendants(int(p))]
+
+
+def is_worker(pid):
+    """Whether a process is one that multiprocessing spawned for Dask, not its resource tracker."""
+    with open(f"/proc/{pid}/cmdline") as file:
+        return "spawn_main" in file.read()
+
+
+def test_a_scheduler_by_its_address(tmp_path):
+    """A scheduler and two workers as processes of their own on this machine."""
+    make_pairs(tmp_path, 2, labels=False)
+    address_file = tmp_path / "scheduler.json"
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    processes = [
+        subprocess.Popen([*start, *options, "--scheduler-file", str(address_file)], **quiet)
+    ]
+    try:
+        wait_for(address_file.exists, processes[0])
+        time.sleep(0.2)
+        address = json.loads(address_file.read_text())["address"]
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+        more = ["--no-dashboard", "--local-directory", str(tmp_path / "scratch"), "--no-nanny"]
+        processes += [subprocess.Popen([*worker, *more], **quiet) for _ in range(2)]
+        from distributed import Client
+
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        assert main(command(tmp_path, "--scheduler", address)) == 0
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait()
+    assert [row["state"] for row in read_table(tmp_path / "out")] == ["done"] * 2
+
+
+def test_no_scheduler_answers(tmp_path, capsys, monkeypatch):
+    make_pairs(tmp_path, 1, labels=False)
+    monkeypatch.setattr("fourierreg.data.cluster.CONNECT_SECONDS", 1)
+    assert main(command(tmp_path, "--scheduler", "tcp://127.0.0.1:9")) == 2
+    assert "no Dask scheduler answers" in capsys.readouterr().err

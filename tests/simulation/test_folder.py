@@ -1,0 +1,117 @@
+"""Pairs of a known α from given images."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fourierreg.checks import InputError
+from fourierreg.cli import main
+from fourierreg.data.manifest import find_scans, read_pairs
+from fourierreg.image.deformation import warp
+from fourierreg.simulation import folder as simulated
+from fourierreg.simulation.folder import simulate_pairs
+from fourierreg.simulation.pair import simulate_carried_pair
+from fourierreg.spectral.metric import Metric
+from tests.brains import head
+
+SHAPE, SPACING = (28, 30, 26), (2.0, 2.0, 2.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two subjects with labels."""
+    for subject in range(2):
+        data = head(SHAPE, SPACING, seed=subject)
+        labels = (np.digitize(data, (120, 400, 600)) * 300).astype(np.uint16)
+        affine = np.diag([2.0, 2.0, 2.0, 1.0])
+        nib.save(nib.Nifti1Image(data, affine), tmp_path / f"sub-{subject}_T1w.nii.gz")
+        nib.save(nib.Nifti1Image(labels, affine), tmp_path / f"sub-{subject}_dseg.nii.gz")
+    return tmp_path
+
+
+def carried(alpha, seed, sigma=0.05):
+    image = head(SHAPE, SPACING) / 800
+    metric = Metric.create(SHAPE, spacing=SPACING, modes=9, alpha=alpha)
+    return simulate_carried_pair(image, metric, carrier_alpha=12.0, sigma=sigma, seed=seed), image
+
+
+def test_the_displacement_takes_source_to_target():
+    pair, image = carried(4.0, 1, sigma=0)
+    moved = warp(pair.source, pair.displacement, SPACING)
+    before = np.linalg.norm(pair.source - pair.target)
+    assert np.linalg.norm(moved - pair.target) < 0.35 * before
+    assert np.linalg.norm(pair.source - image) > 0  # the source is moved too
+
+
+def test_noise_and_blur_do_not_tell_source_from_target():
+    """Both carry noise of their own of the same strength; high frequencies are alike."""
+    noise, rough = [], []
+    for seed in range(6):
+        clean, _ = carried(4.0, seed, sigma=0)
+        pair, _ = carried(4.0, seed)
+        a, b = pair.source - clean.source, pair.target - clean.target
+        inside = (clean.source != 0) & (clean.target != 0)
+        assert not a[clean.source == 0].any() and not b[clean.target == 0].any()
+        noise.append([a[inside].std(), b[inside].std(), np.corrcoef(a[inside], b[inside])[0, 1]])
+        rough.append([np.square(np.diff(x, 2, axis=0)).sum() for x in (clean.source, clean.target)])
+    first, second, correlation = np.mean(noise, axis=0)
+    assert abs(first - 0.05) < 0.003 and abs(second - 0.05) < 0.003 and abs(correlation) < 0.02
+    source, target = np.mean(rough, axis=0)
+    assert 0.8 < source / target < 1.25
+
+
+def test_a_set_and_its_manifest(folder, capsys):
+    out = folder / "set"
+    options = ["--num-pairs", "4", "--alphas", "3", "9", "--modes", "7", "--size", "24"]
+    assert main(["simulate", str(folder), "-o", str(out), *options, "--workers", "1"]) == 0
+    assert "4 pairs" in capsys.readouterr().out
+    pairs = read_pairs(out / "pairs.csv")
+    assert [p.source_subject for p in pairs] == ["0", "1", "0", "1"]
+    text = (out / "pairs.csv").read_text().splitlines()
+    rows = [dict(zip(text[0].split(","), line.split(","), strict=True)) for line in text[1:]]
+    alphas = [float(row["alpha"]) for row in rows]
+    assert all(3 <= a <= 9 for a in alphas) and len(set(alphas)) == 4
+    assert all(float(row["velocity_scale_mm"]) > 0 and row["sigma"] == "0.03" for row in rows)
+    for pair in pairs:
+        source, labels = nib.load(pair.source), nib.load(pair.target_labels)
+        assert max(source.shape) == 24 and source.get_data_dtype() == np.float32
+        assert set(np.unique(labels.dataobj)) == {0, 300, 600, 900}
+
+
+def test_a_set_goes_on_and_grows(folder, monkeypatch):
+    scans = find_scans(folder)
+    setting = {"modes": 7, "size": 24, "workers": 1, "seed": 5}
+    three = simulate_pairs(scans, folder / "set", 3, **setting)
+    first = (folder / "set" / "pairs" / "000000_target.nii.gz").stat().st_mtime_ns
+    calls = []
+    four = simulate_pairs(
+        scans, folder / "set", 4, callback=lambda *call: calls.append(call), **setting
+    )
+    assert four[:3] == three and calls == [(4, 4)]
+    assert (folder / "set" / "pairs" / "000000_target.nii.gz").stat().st_mtime_ns == first
+    again = simulate_pairs(scans, folder / "again", 4, **setting)
+    assert [r["alpha"] for r in again] == [r["alpha"] for r in four]
+    a, b = (nib.load(folder / f / "pairs" / "000003_target.nii.gz") for f in ("set", "again"))
+    np.testing.assert_array_equal(a.dataobj, b.dataobj)
+    with pytest.raises(InputError, match="other values of seed"):
+        simulate_pairs(scans, folder / "set", 4, **{**setting, "seed": 6})
+
+
+def test_splits_are_those_of_a_manifest(folder):
+    scans, setting = find_scans(folder), {"modes": 7, "size": 24, "workers": 1}
+    splits = {"0": "train", "1": "test"}
+    rows = simulate_pairs(scans, folder / "set", 2, splits=splits, **setting)
+    assert [row["split"] for row in rows] == ["train", "test"]
+    with pytest.raises(InputError, match="no split is known for 1"):
+        simulate_pairs(scans, folder / "other", 2, splits={"0": "train"}, **setting)
+
+
+def test_what_folds_is_said(folder, monkeypatch):
+    """By the worker; nothing half-made is left."""
+    monkeypatch.setattr("fourierreg.simulation.pair.MAX_DRAWS", 5)
+    scan = tuple(find_scans(folder)[0])
+    setting = {"alphas": [0.01, 0.02], "sigma": 0.03, "seed": 0, "size": 24, "modes": 9}
+    (folder / simulated.PAIRS).mkdir()
+    with pytest.raises(RuntimeError, match=r"^velocity_scale: at alpha"):
+        simulated.make_pair(scan, str(folder), 0, {**setting, "velocity_scale": None})
+    assert not any((folder / simulated.PAIRS).iterdir())
