@@ -3,9 +3,9 @@
     python benchmarks/brain_registrations.py --work WORK
     python benchmarks/brain_registrations.py --summary
 
-WORK is that of `brain_network.py --folds`: its folds predict the α of pairs of people they were not
-trained on. Every pair is registered at both α, with the noise of its label, and by ANTs' SyN
-(antspyx, mean squares, identity start) on the same grid.
+WORK is the work folder of `brain_network.py --folds`, whose cross-validation predicts α of pairs of
+unseen subjects. Every pair is registered at the estimated and at the predicted α, with the noise of
+its label, and by ANTs' SyN (antspyx, mean squares, identity start) on the same grid.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import fourierreg
 from fourierreg.data.nifti import read_image, read_labels, resized
 from fourierreg.data.structures import NEUROMORPHOMETRICS
 from fourierreg.image.geometry import Geometry, foreground_scale
-from fourierreg.image.metrics import carried_dice
+from fourierreg.image.metrics import resampled_dice
 from fourierreg.labelling.folder import read_table
 
 FOLDS, TABLE = "brain_folds.csv", "brain_registrations.csv"
@@ -27,7 +27,7 @@ METHODS = ("affine", "estimate", "prediction", "syn")
 
 
 def label_rows(work):
-    """(source, target) subjects to the row of their label."""
+    """Rows of the label runs by (source, target) subject."""
     rows = {}
     for name in ("labels", "labels-across"):
         for row in read_table(Path(work) / name):
@@ -36,27 +36,27 @@ def label_rows(work):
 
 
 def measure(row, predicted):
-    """Rows of one pair, one per method."""
+    """Register one pair by every method and return a row for each."""
     size = int(row["shape"].split("x")[0])
     images = [resized(read_image(row[name], name), size) for name in ("source", "target")]
     labels = [read_labels(row[f"{name}_labels"], name) for name in ("source", "target")]
     noise = {"sigma": float(row["sigma"]), "decimation": float(row["decimation"])}
     grid = Geometry.of(images[1])
-    made = {
+    results = {
         name: fourierreg.register(*images, alpha=alpha, **noise)
         for name, alpha in (("estimate", float(row["alpha"])), ("prediction", predicted))
     }
-    fields = {name: result.displacement for name, result in made.items()}
+    fields = {name: result.displacement for name, result in results.items()}
     arrays = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
     field, _ = ants_syn(*(a / foreground_scale(a) for a in arrays), grid.spacing)
     fields |= {"affine": None, "syn": field}
-    inside = made["estimate"].deformed != 0
-    gap = (made["prediction"].deformed - made["estimate"].deformed)[inside]
-    apart = ((fields["prediction"] - fields["estimate"]) ** 2).sum(axis=0)[inside]
+    inside = results["estimate"].deformed != 0
+    difference = (results["prediction"].deformed - results["estimate"].deformed)[inside]
+    distance = ((fields["prediction"] - fields["estimate"]) ** 2).sum(axis=0)[inside]
     rows = []
     for method in METHODS:
-        carried = () if fields[method] is None else (fields[method], grid)
-        found = carried_dice(*labels, NEUROMORPHOMETRICS, *carried)
+        warp = () if fields[method] is None else (fields[method], grid)
+        dice = resampled_dice(*labels, NEUROMORPHOMETRICS, *warp)
         rows.append(
             {
                 "source": row["source_subject"],
@@ -66,16 +66,16 @@ def measure(row, predicted):
                     "estimate": f"{float(row['alpha']):.4f}",
                     "prediction": f"{predicted:.4f}",
                 }.get(method, ""),
-                "image_mse": f"{np.mean(gap**2):.3e}" if method == "prediction" else "",
-                "apart_mm": f"{np.sqrt(np.mean(apart)):.4f}" if method == "prediction" else "",
-                **{name: f"{found[name]:.4f}" for name in NEUROMORPHOMETRICS},
+                "image_mse": f"{np.mean(difference**2):.3e}" if method == "prediction" else "",
+                "apart_mm": f"{np.sqrt(np.mean(distance)):.4f}" if method == "prediction" else "",
+                **{name: f"{dice[name]:.4f}" for name in NEUROMORPHOMETRICS},
             }
         )
     return rows
 
 
 def summary():
-    """Mean Dice per structure and method, and how far the two registrations are apart."""
+    """Print the mean Dice per structure and method, and the distance of the two registrations."""
     rows = tables.read(TABLE)
     mean = {
         method: {
@@ -88,11 +88,11 @@ def summary():
     for name in NEUROMORPHOMETRICS:
         values = "  ".join(f"{method} {mean[method][name]:.4f}" for method in METHODS)
         print(f"  {name:12s} {values}")
-    gap = max(abs(mean["prediction"][n] - mean["estimate"][n]) for n in NEUROMORPHOMETRICS)
+    largest = max(abs(mean["prediction"][n] - mean["estimate"][n]) for n in NEUROMORPHOMETRICS)
     pairs = [r for r in rows if r["method"] == "prediction"]
     for name in ("image_mse", "apart_mm"):
         print(f"median {name}: {np.median([float(r[name]) for r in pairs]):.2e}")
-    print(f"largest difference of prediction and estimate: {gap:.4f}")
+    print(f"largest difference of prediction and estimate: {largest:.4f}")
 
 
 def main():
@@ -103,11 +103,13 @@ def main():
     if not options.summary:
         labels = label_rows(options.work)
         for fold in tables.read(FOLDS):
-            who = {name: fold[name] for name in ("source", "target")}
-            if tables.has(TABLE, **who):
+            subjects = {name: fold[name] for name in ("source", "target")}
+            if tables.has(TABLE, **subjects):
                 continue
-            tables.extend(TABLE, measure(labels[tuple(who.values())], float(fold["predicted"])))
-            print(*who.values(), flush=True)
+            tables.extend(
+                TABLE, measure(labels[tuple(subjects.values())], float(fold["predicted"]))
+            )
+            print(*subjects.values(), flush=True)
     summary()
 
 

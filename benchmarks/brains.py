@@ -1,6 +1,7 @@
-"""Real pairs for the benchmarks: a folder of `{id}_t1.nii.gz` and `{id}_label.nii.gz` on one grid.
+"""Pairs of real brains for the benchmarks, from a folder of the user.
 
-The folder is given by --data or the environment variable FOURIERREG_DATA; nothing is shipped.
+The folder holds `{id}_t1.nii.gz` and `{id}_label.nii.gz`, all on one grid. It is given by --data or
+the environment variable FOURIERREG_DATA. The package distributes no brain images.
 """
 
 import os
@@ -13,15 +14,15 @@ from fourierreg.image.geometry import foreground_scale
 
 
 def add_arguments(parser):
-    """--data and --pairs."""
+    """Add --data and --pairs to a parser."""
     parser.add_argument(
-        "--data", default=os.environ.get("FOURIERREG_DATA"), help="folder of brains"
+        "--data", default=os.environ.get("FOURIERREG_DATA"), help="folder of brain images"
     )
-    parser.add_argument("--pairs", nargs="+", default=["1000-1001"], help="source-target ids")
+    parser.add_argument("--pairs", nargs="+", default=["1000-1001"], help="ids SOURCE-TARGET")
 
 
 def load(folder, name):
-    """Image in about [0, 1], labels and spacing of one brain."""
+    """Normalized image, labels and spacing of one brain."""
     if folder is None:
         raise SystemExit("give --data FOLDER or set FOURIERREG_DATA")
     image = nib.load(Path(folder) / f"{name}_t1.nii.gz")
@@ -32,7 +33,7 @@ def load(folder, name):
 
 
 def pairs(options):
-    """(name, source, target) of every pair asked for, each (image, labels, spacing)."""
+    """Yield (name, source, target) of every pair in --pairs; images as returned by `load`."""
     for name in options.pairs:
         first, second = name.split("-")
         yield name, load(options.data, first), load(options.data, second)

@@ -5,11 +5,11 @@
     python benchmarks/bullseye_network.py --work WORK --evaluate
     python benchmarks/bullseye_network.py --summary
 
-Training: random ellipses, ln α uniform between those of 0.1 and 15, noise 0.03, one velocity scale
-for all. Test: 300 unseen pairs at each of α = 0.1, 1, 10 and 300 at continuous α. `--estimate` runs
-the marginal estimate of the first `--estimates` of each; its search starts at the network's
-prediction, which saves time and does not change where it ends. `--evaluate` predicts all of them
-and writes both into one table.
+Training data: random ellipses, ln α uniform for α from 0.1 to 15, noise 0.03, one velocity scale.
+Test data: 300 unseen pairs each at α = 0.1, 1 and 10, and 300 at continuous α. `--estimate` runs
+the marginal estimate on the first `--estimates` of each. Its search starts at the prediction, which
+saves time and does not change the optimum. `--evaluate` predicts all test pairs and writes
+predictions and estimates to one table.
 """
 
 import argparse
@@ -24,20 +24,20 @@ from fourierreg.simulation.bullseye_folder import make_bullseye_dataset
 TABLE, ESTIMATES = "bullseye_network.csv", "bullseye_estimates.csv"
 NAME = "bullseye-2d"
 RANGE = (0.1, 15.0, "log-uniform")
-SETTING = {"sigma": 0.03, "velocity_scale": 0.1}
+PARAMETERS = {"sigma": 0.03, "velocity_scale": 0.1}
 TESTS = {"0.1": [0.1], "1": [1.0], "10": [10.0], "continuous": RANGE}
-LICENCE = "Simulated bull-eye images only: no data of persons."
+LICENSE = "Simulated bull-eye images only: no data of persons."
 
 
 def test_set(work, name):
-    """300 pairs at one scale of α."""
+    """Test pairs of one value, or of the range, of α."""
     seed = 1000 + list(TESTS).index(name)
     folder = Path(work) / f"test-{name}"
-    return make_bullseye_dataset(folder, 300, alphas=TESTS[name], seed=seed, **SETTING)
+    return make_bullseye_dataset(folder, 300, alphas=TESTS[name], seed=seed, **PARAMETERS)
 
 
 def estimate(work, model, count):
-    """Marginal estimates of the first pairs of each scale, one of every scale in turn."""
+    """Marginal estimates of the first pairs of each test set, one of each set in turn."""
     model = fourierreg.load_model(model)
     sets = {name: test_set(work, name) for name in TESTS}
     for index in range(count):
@@ -46,7 +46,7 @@ def estimate(work, model, count):
                 continue
             pair = pairs[index]
             start = fourierreg.predict_alpha(model, pair.source, pair.target).alpha
-            result = fourierreg.map_alpha(pair.source, pair.target, alpha0=start, **SETTING)
+            result = fourierreg.map_alpha(pair.source, pair.target, alpha0=start, **PARAMETERS)
             low, high = result.alpha_interval
             row = {"test": name, "index": index, "alpha": f"{pair.row['alpha']:.5g}"}
             row |= {"marginal": f"{result.alpha:.5g}", "low": f"{low:.5g}", "high": f"{high:.5g}"}
@@ -55,13 +55,13 @@ def estimate(work, model, count):
 
 
 def residual(pair, alpha):
-    """Mean squared difference to the target of the source registered at α."""
-    result = fourierreg.register(pair.source, pair.target, alpha=alpha, **SETTING)
+    """Mean squared difference between the target and the source registered at α."""
+    result = fourierreg.register(pair.source, pair.target, alpha=alpha, **PARAMETERS)
     return float(np.mean((result.deformed - pair.target) ** 2))
 
 
 def evaluate(work, model):
-    """A row per test pair; the estimated ones also with their estimate and the registrations."""
+    """Write a row per test pair, with estimate and registration errors of those estimated."""
     model, rows = fourierreg.load_model(model), []
     estimates = {(r["test"], int(r["index"])): r for r in tables.read(ESTIMATES)}
     for name in TESTS:
@@ -84,20 +84,20 @@ def evaluate(work, model):
 
 
 def summary():
-    """Median |ln α̂ - ln α| of network and marginal estimate, per scale."""
+    """Print the median |ln α̂ - ln α| of network and marginal estimate for each test set."""
     for name in TESTS:
         rows = [r for r in tables.read(TABLE) if r["test"] == name]
         if not rows:
             continue
 
-        def off(column, rows=rows):
-            both = [(float(r[column]), float(r["alpha"])) for r in rows if r[column]]
-            return np.abs(np.diff(np.log(both), axis=1))[:, 0]
+        def errors(column, rows=rows):
+            pairs = [(float(r[column]), float(r["alpha"])) for r in rows if r[column]]
+            return np.abs(np.diff(np.log(pairs), axis=1))[:, 0]
 
-        network, marginal = off("predicted"), off("marginal")
+        network, marginal = errors("predicted"), errors("marginal")
         line = f"α {name:10s}: median |Δ ln α| network {np.median(network):.3f} ({len(rows)} pairs)"
         if marginal.size:
-            same = off("predicted", [r for r in rows if r["marginal"]])
+            same = errors("predicted", [r for r in rows if r["marginal"]])
             line += (
                 f", marginal {np.median(marginal):.3f} ({marginal.size}; network on these "
                 f"{np.median(same):.3f}): {np.median(network) / np.median(marginal):.2f} ×"
@@ -108,12 +108,37 @@ def summary():
             ]
             line += f"; mean squared difference {mse[0]:.3e}, at the true α {mse[1]:.3e}"
         print(line)
-    print(f"noise floor σ² = {SETTING['sigma'] ** 2:.1e}")
+    print(f"noise floor σ² = {PARAMETERS['sigma'] ** 2:.1e}")
+
+
+def train(options, folder, path):
+    """Make the training pairs and train the network."""
+    make_bullseye_dataset(
+        folder,
+        options.pairs,
+        alphas=RANGE,
+        **PARAMETERS,
+        callback=lambda done, total: done % 1000 or print(done, "pairs", flush=True),
+    )
+    trained = fourierreg.train(
+        folder,
+        path,
+        epochs=options.epochs,
+        decay_epochs=options.epochs,
+        patience=options.patience,
+        filters=options.filters,
+        output=options.loss_on,
+        shared_streams=not options.separate_streams,
+        fractions=(0.9, 0.05, 0.05),
+        license=LICENSE,
+        callback=lambda done, total: print(f"epoch {done} of {total}", flush=True),
+    )
+    print(trained.card["scores"])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", default="bullseye-network", help="where data and model are kept")
+    parser.add_argument("--work", default="bullseye-network", help="folder of data and model")
     parser.add_argument("--pairs", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--patience", type=int, default=10)
@@ -128,28 +153,7 @@ def main():
     work = Path(options.work)
     model = work / f"{NAME}.keras"
     if not (options.estimate or options.evaluate or options.summary):
-        folder = work / "training"
-        make_bullseye_dataset(
-            folder,
-            options.pairs,
-            alphas=RANGE,
-            **SETTING,
-            callback=lambda done, total: done % 1000 or print(done, "pairs", flush=True),
-        )
-        trained = fourierreg.train(
-            folder,
-            model,
-            epochs=options.epochs,
-            decay_epochs=options.epochs,
-            patience=options.patience,
-            filters=options.filters,
-            output=options.loss_on,
-            shared_streams=not options.separate_streams,
-            fractions=(0.9, 0.05, 0.05),
-            licence=LICENCE,
-            callback=lambda done, total: print(f"epoch {done} of {total}", flush=True),
-        )
-        print(trained.card["scores"])
+        train(options, work / "training", model)
     if options.estimate:
         estimate(work, model, options.estimates)
     if options.evaluate:

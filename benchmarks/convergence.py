@@ -1,10 +1,10 @@
-"""α and energy at every iteration, for Fig. 3: joint and marginal posterior, ten seeds. Resumable.
+"""Convergence of α and energy (Fig. 3): joint and marginal posterior, ten seeds. Resumable.
 
     python benchmarks/convergence.py
 
-Bull-eye pairs as in recovery.py, whose table gets the rows of the same runs. "algorithm 1" is the
-joint posterior by the paper's optimiser, the other two by quasi-Newton. At most `ROWS` iterations
-of a run are kept, evenly spread.
+Bull-eye pairs as in recovery.py; the same runs are added to its table. "algorithm 1" minimizes the
+joint posterior by the optimizer of the paper; the other methods use quasi-Newton. At most `ROWS`
+evenly spaced iterations of a run are stored.
 """
 
 import argparse
@@ -18,7 +18,7 @@ METHODS = ("marginal", "joint", "algorithm 1")
 
 
 def run(alpha, seed, method):
-    """Rows of one run."""
+    """Run one estimate and yield its rows of the table."""
     if method == "algorithm 1":
         options = {"posterior": "joint", "optimizer": "gradient-descent"}
         _, result = recovery.estimate(alpha, seed, **options)
@@ -28,8 +28,10 @@ def run(alpha, seed, method):
         if not tables.has(recovery.TABLE, **key):
             tables.append(recovery.TABLE, row)
     history = result.history
-    kept = np.unique(np.linspace(0, len(history) - 1, min(ROWS, len(history))).round().astype(int))
-    for i in kept:
+    stored = np.unique(
+        np.linspace(0, len(history) - 1, min(ROWS, len(history))).round().astype(int)
+    )
+    for i in stored:
         record = history[i]
         yield {
             "alpha": alpha,

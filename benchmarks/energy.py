@@ -1,8 +1,9 @@
-"""Energy + gradient of one velocity: time, and peak memory above the import baseline.
+"""Time and peak memory of one evaluation of energy and gradient.
 
     python benchmarks/energy.py
 
-Each size runs in a fresh process, after `import fourierreg` and a warm-up at 16³.
+Each size runs in a new process. The baseline of the memory is taken after `import fourierreg` and a
+warm-up at 16³.
 """
 
 import argparse
@@ -27,8 +28,8 @@ def problem(size, modes):
     source, target = (
         (ball * (1 + 0.2 * rng.standard_normal(ball.shape))).astype(np.float32) for _ in range(2)
     )
-    velocity = 0.3 * fourierreg.sample_velocity(metric, 1)
-    return Problem(source, target, metric.band.spacing, 1.0), metric, velocity
+    velocity = 0.3 * fourierreg.sample_velocity(metric, 1, size=1)
+    return Problem.of_pair(source, target, metric.band.spacing), metric.batch(), velocity
 
 
 def peak():
@@ -37,7 +38,7 @@ def peak():
 
 
 def measure(size, modes):
-    """Print one row."""
+    """Measure one size and print the result."""
     with threadpool_limits(1, user_api="blas"):
         small, metric, velocity = problem(16, 6)
         small.evaluate(velocity, metric)
@@ -49,7 +50,7 @@ def measure(size, modes):
             full.evaluate(velocity, metric)
             times.append(time.perf_counter() - began)
     print(
-        f"{size:4d}³ {modes:3d} modes: {min(times):.3f} s least, {np.median(times):.3f} s median, "
+        f"{size:4d}³ {modes:3d} modes: {min(times):.3f} s min, {np.median(times):.3f} s median, "
         f"peak {peak() - baseline:.0f} MB above the baseline",
         flush=True,
     )

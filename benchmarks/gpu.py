@@ -1,18 +1,18 @@
-"""One pair and many on a GPU, beside the CPU of the same machine, in one run.
+"""Time and memory of single and batched pairs on a GPU, compared with the CPU.
 
     python benchmarks/gpu.py                     # CuPy against NumPy
-    python benchmarks/gpu.py --backend numpy     # what a batch costs or saves without a GPU
-    python benchmarks/gpu.py --memory            # arrays of a batch, in MB a pair (NumPy)
-    python benchmarks/gpu.py --launches --size 64    # of the host, and replayed (no GPU needed)
+    python benchmarks/gpu.py --backend numpy     # effect of batching without a GPU
+    python benchmarks/gpu.py --memory            # memory of the arrays of a batch (NumPy)
+    python benchmarks/gpu.py --launches --size 64    # number of kernel launches (no GPU needed)
 
-Pairs are a template brain and the same deformed at known α (noise 0.05). For every number of pairs:
+Pairs are a template brain and its deformation at known α (noise 0.05). For each batch size:
 
-- energy and gradient on the images' own grid: median of several, and beside it two floors: the
-  bytes that must move at the speed of a copy, and the flops of the transforms at that of a matrix
-  product, both measured in this run on the same device;
-- `map_alpha` of one pair and `map_alpha_batch` of many: seconds a pair, α against the CPU's, and
-  the memory that it took: what a GPU's pool holds afterwards, which is its peak; on a CPU by how
-  much the process's peak grew (nothing where an earlier row took more).
+- energy and gradient on the image grid: median of several runs, and two lower bounds, measured in
+  the same run on the same device: the required memory traffic at the bandwidth of a copy, and the
+  flops of the transforms at the rate of a matrix product;
+- `map_alpha` of one pair or `map_alpha_batch` of several: seconds per pair, α compared with that of
+  the CPU, and memory. On a GPU, memory is the size of the pool afterwards, which is its peak; on a
+  CPU, the increase of the peak of the process (zero where an earlier row needed more).
 """
 
 import argparse
@@ -30,31 +30,31 @@ from fourierreg.backend import mock_device
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.model.problem import Problem
 from fourierreg.simulation.pair import simulate_pair
-from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.metric import Metric, MetricBatch
 
 ALPHAS, SIGMA = (3.0, 4.0, 5.0, 6.0, 8.0), 0.05
 REPEATS = 7
 
 
 def make_pairs(size, count):
-    """Simulated pairs, on the host."""
+    """Simulated sources and targets, on the host."""
     source, _ = template_brain(size)
     setting = {"sigma": SIGMA, "spacing": FIELD_OF_VIEW / size, "foreground": True}
-    made = [
+    simulated = [
         simulate_pair(source, alpha=ALPHAS[i % len(ALPHAS)], seed=i, **setting)
         for i in range(count)
     ]
-    return [pair.source for pair in made], [pair.target for pair in made]
+    return [pair.source for pair in simulated], [pair.target for pair in simulated]
 
 
 def memory_peak():
-    """Bytes that this process took at most, on the active backend."""
+    """Peak memory of this process on the active backend, in bytes."""
     held = backend.held_memory()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if held is None else held
 
 
 def seconds_of(function):
-    """Median time of several calls; `function` gives an array, whose arrival is waited for."""
+    """Median time of several calls of `function`, including the copy of its result to the host."""
     backend.to_numpy(function())
     times = []
     for _ in range(REPEATS):
@@ -65,7 +65,7 @@ def seconds_of(function):
 
 
 def rates():
-    """Bytes and single-precision flops a second of the active backend."""
+    """Memory bandwidth (bytes/s) and single-precision flops/s of the active backend."""
     xp = backend.active_module()
     a = xp.ones(64 * 2**20, dtype=np.float32)
     m = xp.ones((2048, 2048), dtype=np.float32)
@@ -75,7 +75,7 @@ def rates():
 
 
 def transform_flops(cutoff, grid):
-    """Of one scalar field, band to grid or back: a matrix product per axis."""
+    """Flops of the transform of one scalar field between band and grid, a product per axis."""
     rows = [2 * k + 1 for k in cutoff[:-1]] + [cutoff[-1] + 1]
     flops, points = 0, 1
     for j, (n, m) in enumerate(zip(rows, grid, strict=True)):
@@ -85,69 +85,72 @@ def transform_flops(cutoff, grid):
     return flops
 
 
-def floors(problem, metric, pairs):
-    """Seconds that the bytes, and the flops, of energy and gradient of `pairs` pairs take."""
+def lower_bounds(problem, metric, pairs):
+    """Seconds of the memory traffic, and of the flops, of energy and gradient of `pairs` pairs."""
     copy, product = rates()
     band, steps, voxels = metric.band, problem.num_steps, math.prod(problem.shape)
     points, d = math.prod(band.product_shape), band.ndim
-    # Scalar fields of the image: u out; S, T, u in, r and force out; r in; force in.
+    # Scalar fields on the image grid: write u; read S, T, u, write r and force; read r; read force.
     image = (d + 2 + d + 1 + d + 1 + d) * voxels
-    # Of the product grid, per step: v, m, Dv, Du out and in, three products out and in; then back.
-    ahead, back = 2 * d * (1 + d) + d * (2 + d), d * (2 + d) + 2 * d * (1 + d)
-    grid = 2 * steps * (ahead + back) * points
-    flops = steps * (ahead + back) * transform_flops(band.cutoff, band.product_shape)
+    # On the product grid, per step: write and read v, m, Dv, Du and three products; then adjoint.
+    forward, adjoint = 2 * d * (1 + d) + d * (2 + d), d * (2 + d) + 2 * d * (1 + d)
+    grid = 2 * steps * (forward + adjoint) * points
+    flops = steps * (forward + adjoint) * transform_flops(band.cutoff, band.product_shape)
     flops += 2 * d * transform_flops(band.cutoff, problem.shape)
     return 4 * pairs * (image + grid) / copy, pairs * flops / product
 
 
 def energy(sources, targets, size):
-    """Time of energy and gradient of all pairs at once, beside its floors."""
+    """Print the time of energy and gradient of all pairs in one batch, and its lower bounds."""
     xp, spacing = backend.active_module(), FIELD_OF_VIEW / size
     metric = Metric.create((size,) * 3, spacing=spacing, alpha=4.0)
     problems = [
-        Problem(backend.asarray(s), backend.asarray(t), metric.band.spacing, 400.0, num_steps=5)
+        Problem.of_pair(
+            backend.asarray(s), backend.asarray(t), metric.band.spacing, 400.0, num_steps=5
+        )
         for s, t in zip(sources, targets, strict=True)
     ]
     rng = np.random.default_rng(0)
     v = xp.stack([0.3 * fourierreg.sample_velocity(metric, rng) for _ in problems])
-    many, metrics = Problem.together(problems), Metric.together([metric] * len(problems))
-    took = seconds_of(lambda: many.evaluate(v, metrics).gradient)
-    moved, worked = floors(problems[0], metric, len(problems))
+    batch, metrics = Problem.concatenate(problems), MetricBatch.of([metric] * len(problems))
+    seconds = seconds_of(lambda: batch.evaluate(v, metrics).gradient)
+    traffic, flops = lower_bounds(problems[0], metric, len(problems))
     print(
         f"{backend.get_backend()}: energy and gradient, {size}³, {len(problems)} pairs: "
-        f"{1e3 * took:.2f} ms, {1e3 * took / len(problems):.2f} a pair; floors: bytes "
-        f"{1e3 * moved:.2f}, flops {1e3 * worked:.2f} ms: {took / max(moved, worked):.1f} × the "
-        "larger",
+        f"{1e3 * seconds:.2f} ms, {1e3 * seconds / len(problems):.2f} per pair; lower bounds: "
+        f"memory traffic {1e3 * traffic:.2f}, flops {1e3 * flops:.2f} ms; "
+        f"{seconds / max(traffic, flops):.1f} × the larger",
         flush=True,
     )
 
 
-def estimates(sources, targets, size, together):
-    """α of every pair; prints the time of a pair and the memory."""
+def estimates(sources, targets, size, batched):
+    """Estimate α of every pair; print and return the time per pair, and print the memory."""
     setting = {"spacing": FIELD_OF_VIEW / size}
     backend.release_memory()
     before = memory_peak()
     began = time.perf_counter()
-    if together:
+    if batched:
         found = fourierreg.map_alpha_batch(sources, targets, batch_size=len(sources), **setting)
     else:
         pairs = zip(sources, targets, strict=True)
         found = [fourierreg.map_alpha(*pair, **setting) for pair in pairs]
     seconds = (time.perf_counter() - began) / len(sources)
     memory = (memory_peak() - before) / len(sources) / 2**20
-    name = "map_alpha_batch" if together else "map_alpha"
+    name = "map_alpha_batch" if batched else "map_alpha"
     print(
-        f"{backend.get_backend()}: {name}, {size}³, {len(sources)} pairs: {seconds:.2f} s a pair, "
-        f"{memory:.0f} MB a pair, α {', '.join(f'{r.alpha:.3f}' for r in found[:5])}",
+        f"{backend.get_backend()}: {name}, {size}³, {len(sources)} pairs: "
+        f"{seconds:.2f} s and {memory:.0f} MB per pair, "
+        f"α {', '.join(f'{r.alpha:.3f}' for r in found[:5])}",
         flush=True,
     )
     return np.array([r.alpha for r in found]), seconds
 
 
 def memory(size, pairs):
-    """Prints how much memory the arrays of a batch take at most; few iterations take as much."""
+    """Print the peak memory of the arrays of a batch, which few iterations already reach."""
     group, small = make_pairs(size, 1), make_pairs(32, 1)
-    fourierreg.map_alpha_batch(*small, max_iterations=3)  # compiles, in memory of its own
+    fourierreg.map_alpha_batch(*small, max_iterations=3)  # compiles; not measured
     for count in (1, pairs):
         chosen = [images * count for images in group]
         tracemalloc.start()
@@ -157,33 +160,34 @@ def memory(size, pairs):
         peak = tracemalloc.get_traced_memory()[1] / count
         tracemalloc.stop()
         print(
-            f"a batch of {count} at {size}³: {peak / 2**20:.0f} MB a pair, "
-            f"{peak / size**3:.0f} bytes a voxel",
+            f"a batch of {count} at {size}³: {peak / 2**20:.0f} MB per pair, "
+            f"{peak / size**3:.0f} bytes per voxel",
             flush=True,
         )
 
 
 def launches(size, pairs):
-    """Prints what a device would be asked to launch, as the mock device counts it."""
+    """Print the number of kernel launches and waits, counted by the mock device."""
     images, spacing = make_pairs(size, pairs), FIELD_OF_VIEW / size
     with fourierreg.use_backend("mock"):
         metric = Metric.create((size,) * 3, spacing=spacing, alpha=4.0)
         source, target = (backend.asarray(group[0]) for group in images)
-        problem = Problem(source, target, metric.band.spacing, 400.0, num_steps=5)
-        v = 0.3 * fourierreg.sample_velocity(metric, np.random.default_rng(0))
-        problem.evaluate(v, metric)  # makes what is kept
+        problem = Problem.of_pair(source, target, metric.band.spacing, 400.0, num_steps=5)
+        v = 0.3 * fourierreg.sample_velocity(metric, np.random.default_rng(0), size=1)
+        problem.evaluate(v, metric.batch())  # fills the caches of tables
         with mock_device.count_launches() as counter:
-            problem.evaluate(v, metric)
-        print(f"energy and gradient: {counter.total()} launches", flush=True)
+            problem.evaluate(v, metric.batch())
+        waits = counter.pop("wait", 0)
+        print(f"energy and gradient: {counter.total()} launches, {waits} waits", flush=True)
         for count in (1, pairs):
             with mock_device.count_launches() as counter:
                 chosen = [group[:count] for group in images]
                 fourierreg.map_alpha_batch(*chosen, batch_size=count, spacing=spacing)
-            recorded = counter.pop("recorded", 0)
+            captured, waits = counter.pop("captured", 0), counter.pop("wait", 0)
             print(
-                f"map_alpha_batch of {count} at {size}³, a pair: {counter.total() / count:.0f} "
-                f"launches, of which {counter['replay'] / count:.0f} replay {recorded / count:.0f} "
-                "recorded ones",
+                f"map_alpha_batch of {count} at {size}³, per pair: {counter.total() / count:.0f} "
+                f"launches, of which {counter['replay'] / count:.0f} are graph replays "
+                f"({captured / count:.0f} captured launches), {waits / count:.0f} waits",
                 flush=True,
             )
 
@@ -194,9 +198,11 @@ def main():
     parser.add_argument("--backend", choices=["cupy", "numpy"], default="cupy")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--pairs", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--cpu-pairs", type=int, default=2, help="estimated on the CPU as well")
-    parser.add_argument("--memory", action="store_true", help="only count the bytes of a batch")
-    parser.add_argument("--launches", action="store_true", help="only count what is launched")
+    parser.add_argument(
+        "--cpu-pairs", type=int, default=2, help="pairs that are also estimated on the CPU"
+    )
+    parser.add_argument("--memory", action="store_true", help="only measure the memory of a batch")
+    parser.add_argument("--launches", action="store_true", help="only count kernel launches")
     options = parser.parse_args()
     if options.memory or options.launches:
         (memory if options.memory else launches)(options.size, 4)
@@ -210,12 +216,12 @@ def main():
         for count in options.pairs:
             chosen = [group[:count] for group in images]
             energy(*chosen, options.size)
-            for together in (False, True) if count == 1 else (True,):
-                alpha, seconds = estimates(*chosen, options.size, together)
-                apart = np.abs(np.log(alpha[: cpu.size] / cpu[: alpha.size])).max()
+            for batched in (False, True) if count == 1 else (True,):
+                alpha, seconds = estimates(*chosen, options.size, batched)
+                difference = np.abs(np.log(alpha[: cpu.size] / cpu[: alpha.size])).max()
                 print(
-                    f"  {cpu_seconds / seconds:.2f} × as fast as map_alpha on the CPU; α within "
-                    f"{100 * apart:.2g} % of the CPU's"
+                    f"  {cpu_seconds / seconds:.2f} × the speed of map_alpha on the CPU; largest "
+                    f"difference of α {100 * difference:.2g} %"
                 )
 
 

@@ -1,8 +1,9 @@
-"""Peak memory of a whole `map_alpha` on a real pair, in a fresh process, NumPy only.
+"""Peak memory of `map_alpha` on a real pair (NumPy).
 
     python benchmarks/memory.py --data FOLDER --pairs 1000-1001
 
-The baseline is taken after `import fourierreg`, a warm-up at 16³ and reading the images.
+The baseline is taken after `import fourierreg`, a warm-up at 16³ and reading the images. With one
+pair per run, the peak is that of the pair.
 """
 
 import argparse

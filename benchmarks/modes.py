@@ -1,7 +1,9 @@
-"""What a band buys: α, Dice, folds and time of `map_alpha` against `modes`, on real pairs.
+"""α, Dice, folds and time of `map_alpha` against `modes`, on real pairs. Resumable.
 
-python benchmarks/modes.py --data FOLDER --pairs 1000-1001 1007-1012
-python benchmarks/modes.py --summary
+    python benchmarks/modes.py --data FOLDER --pairs 1000-1001 1007-1012
+    python benchmarks/modes.py --summary
+
+--summary prints the table without running anything.
 """
 
 import argparse
@@ -18,12 +20,12 @@ TABLE = "modes.csv"
 
 
 def run(name, source, target, modes, num_steps):
-    """One row."""
+    """Row of the table for one estimate."""
     (image, labels, spacing), (fixed, truth, _) = source, target
     began = time.perf_counter()
     result = fourierreg.map_alpha(image, fixed, spacing=spacing, modes=modes, num_steps=num_steps)
     seconds = time.perf_counter() - began
-    moved = fourierreg.warp(labels, result.displacement, spacing, order=0)
+    warped = fourierreg.warp(labels, result.displacement, spacing, order=0)
     low, high = result.alpha_interval
     jacobian = jacobian_statistics(result.jacobian_determinant)
     return {
@@ -36,7 +38,7 @@ def run(name, source, target, modes, num_steps):
         "sigma": f"{result.sigma:.4f}",
         "decimation": f"{result.decimation:.4f}",
         "dice_before": f"{mean_dice(labels, truth):.4f}",
-        "dice": f"{mean_dice(moved, truth):.4f}",
+        "dice": f"{mean_dice(warped, truth):.4f}",
         "min_jacobian": f"{jacobian['min']:.3f}",
         "folds": jacobian["folds"],
         "rms": f"{root_mean_square(result.deformed, fixed):.4f}",
@@ -46,7 +48,7 @@ def run(name, source, target, modes, num_steps):
 
 
 def summary():
-    """The table, one line per row, in order."""
+    """Print the table, sorted by pair, steps and modes."""
     rows = sorted(
         tables.read(TABLE), key=lambda r: (r["pair"], int(r["num_steps"]), int(r["modes"]))
     )
@@ -67,7 +69,7 @@ def main():
     options = parser.parse_args()
     if not options.summary:
         warm = np.random.default_rng(0).random((32, 32, 32)).astype(np.float32)
-        fourierreg.map_alpha(warm, warm[::-1], modes=6)  # compile
+        fourierreg.map_alpha(warm, warm[::-1], modes=6)  # compiles
         for name, source, target in brains.pairs(options):
             for modes in options.modes:
                 for num_steps in options.num_steps:

@@ -1,10 +1,11 @@
-"""Native scans prepared, beside the same scans as their data set's makers prepared them: Dice.
+"""Dice between scans prepared by `prepare_brain` and by the authors of their data set.
 
     python benchmarks/native.py --native FOLDER --siblings FOLDER
 
-NATIVE holds ``{id}_SS.nii.gz`` and ``{id}_glm.nii.gz`` as they came, SIBLINGS ``{id}_label.nii.gz``
-on the template. Two affines to one template, made by different programs, never agree to the
-voxel: cortex, a few voxels thick, shows it most.
+The folder of --native holds the original ``{id}_SS.nii.gz`` and ``{id}_glm.nii.gz``; that of
+--siblings ``{id}_label.nii.gz``, the labels on the template as prepared by the authors. Affine
+transforms to one template by different programs do not agree exactly, which affects thin structures
+such as the cortex most.
 """
 
 import argparse
@@ -23,29 +24,29 @@ TABLE = "native.csv"
 
 
 def run(scan, sibling):
-    """One row: warnings, Dice per merged structure."""
+    """Row of the table for one scan: warnings, and Dice per merged structure."""
     name = scan.name.removesuffix("_SS.nii.gz")
     labels = nib.load(scan.with_name(f"{name}_glm.nii.gz"))
-    made = prepare_brain(nib.load(scan), labels=labels)
+    prepared = prepare_brain(nib.load(scan), labels=labels)
     truth = nib.load(sibling)
-    mine = resample_onto(
-        np.asarray(made.labels.dataobj, dtype=np.float64),
-        Geometry.of(made.labels),
+    resampled = resample_onto(
+        np.asarray(prepared.labels.dataobj, dtype=np.float64),
+        Geometry.of(prepared.labels),
         Geometry.of(truth),
         order=0,
     )
-    found = structure_dice(mine.astype(int), np.asarray(truth.dataobj), NEUROMORPHOMETRICS)
+    found = structure_dice(resampled.astype(int), np.asarray(truth.dataobj), NEUROMORPHOMETRICS)
     return {
         "scan": name,
-        "warnings": " ".join(made.warnings),
+        "warnings": " ".join(prepared.warnings),
         **{structure: f"{value:.3f}" for structure, value in found.items()},
     }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--native", required=True)
-    parser.add_argument("--siblings", required=True)
+    parser.add_argument("--native", required=True, help="folder of the original scans")
+    parser.add_argument("--siblings", required=True, help="folder of the prepared labels")
     options = parser.parse_args()
     rows = []
     for scan in sorted(Path(options.native).glob("*_SS.nii.gz")):

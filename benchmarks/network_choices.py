@@ -1,9 +1,9 @@
-"""Which defaults of `build_network` and `train`: one change at a time, the same data and epochs.
+"""Defaults of `build_network` and `train`, changed one at a time on the same data and epochs.
 
     python benchmarks/network_choices.py --data WORK/training --pairs 4000
 
-DATA is a bull-eye data set (`bullseye_network.py` makes one). Every choice is scored by its mean
-squared error in ln α on the validation split. Resumable.
+DATA is a bull-eye data set (`bullseye_network.py` makes one). The score is the mean squared error
+in ln α on the validation split. Resumable.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CHOICES = {
 
 
 def first_pairs(data, count, folder):
-    """A data set of the first pairs of another one."""
+    """Make a data set of the first pairs of another one."""
     lines = (data / MANIFEST).read_text().splitlines()[: count + 1]
     (folder / MANIFEST).write_text("\n".join(lines) + "\n")
     (folder / HEADER).write_text((data / HEADER).read_text())
@@ -59,12 +59,12 @@ def main():
                 epochs=options.epochs,
                 **choice,
             )
-        found = trained.card["scores"]["validation"]["all"]
+        scores = trained.card["scores"]["validation"]["all"]
         row = {
             **key,
-            "mse": f"{found['mse']:.4f}",
-            "median_absolute_error": f"{found['median_absolute_error']:.4f}",
-            "mse_of_constant": f"{found['mse_of_constant']:.4f}",
+            "mse": f"{scores['mse']:.4f}",
+            "median_absolute_error": f"{scores['median_absolute_error']:.4f}",
+            "mse_of_constant": f"{scores['mse_of_constant']:.4f}",
         }
         tables.append(TABLE, row)
         print(row, flush=True)

@@ -1,9 +1,10 @@
-"""Joint posterior by quasi-Newton and by Algorithm 1, from α0 = 1, 3, 7, 15. Resumable.
+"""Quasi-Newton and Algorithm 1 on the joint posterior, from α0 = 1, 3, 7, 15. Resumable.
 
     python benchmarks/optimizers.py
     python benchmarks/optimizers.py --summary
 
-Bull-eye pairs as in recovery.py. u is Algorithm 1's stop rate; its initial registration counts.
+Bull-eye pairs as in recovery.py. u is the stop rate of Algorithm 1. Its iterations include those of
+the initial registration.
 """
 
 import argparse
@@ -25,7 +26,7 @@ OPTIMIZERS = {
 
 
 def run(alpha, seed, alpha0, optimizer):
-    """One row."""
+    """Row of the table for one estimate."""
     options = {"posterior": "joint", "alpha0": alpha0, "optimizer": OPTIMIZERS[optimizer]}
     _, result = recovery.estimate(alpha, seed, **options)
     return {
@@ -42,7 +43,7 @@ def run(alpha, seed, alpha0, optimizer):
 
 
 def summary():
-    """Per α and optimiser: the estimates from all starts, and what they cost."""
+    """Print, per α and optimizer, the differences between starts, iterations and time."""
     table = [r for r in tables.read(TABLE) if not r["status"].startswith("No interior")]
     keys = sorted({(float(r["alpha"]), r["optimizer"]) for r in table}, key=str)
     reference = {
@@ -57,13 +58,15 @@ def summary():
         for r in table
     }
     for alpha, optimizer in keys:
-        mine = [r for r in table if (float(r["alpha"]), r["optimizer"]) == (alpha, optimizer)]
-        gaps = [math.log(float(r["estimate"]) / reference[r["alpha"], r["seed"]]) for r in mine]
+        selected = [r for r in table if (float(r["alpha"]), r["optimizer"]) == (alpha, optimizer)]
+        differences = [
+            math.log(float(r["estimate"]) / reference[r["alpha"], r["seed"]]) for r in selected
+        ]
         print(
-            f"α = {alpha:4g} {optimizer:26s} {len(mine):3d} runs: ln α off the median of "
-            f"quasi-Newton by {min(gaps):+.3f} to {max(gaps):+.3f}; median iterations "
-            f"{np.median([int(r['iterations']) for r in mine]):.0f}, "
-            f"{np.median([float(r['seconds']) for r in mine]):.1f} s"
+            f"α = {alpha:4g} {optimizer:26s} {len(selected):3d} runs: ln α minus the median of "
+            f"quasi-Newton {min(differences):+.3f} to {max(differences):+.3f}; median iterations "
+            f"{np.median([int(r['iterations']) for r in selected]):.0f}, "
+            f"{np.median([float(r['seconds']) for r in selected]):.1f} s"
         )
 
 

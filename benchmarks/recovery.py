@@ -1,9 +1,9 @@
-"""Recover a known α: bull-eye pairs, marginal and joint posterior. Resumable: one row per run.
+"""Recovery of a known α in 2D: bull-eye pairs, marginal and joint posterior. Resumable.
 
     python benchmarks/recovery.py --posterior marginal
     python benchmarks/recovery.py --summary
 
-Velocities are drawn from the prior at α = 3, 6, 11 with s = 1 voxel (100 × 100, 16 modes); the
+Velocities are drawn from the prior at α = 3, 6, 11 with s = 1 voxel (100 × 100, 16 modes). The
 target is the deformed source plus white noise of σ = 0.03.
 """
 
@@ -23,22 +23,22 @@ SIGMA, SCALE = 0.03, 1.0
 
 
 def pair(alpha, seed):
-    """A `SimulatedPair` of the bull-eye."""
+    """Simulated bull-eye pair."""
     key = [seed, round(100 * alpha)]
     return simulate_pair(bullseye(), alpha=alpha, sigma=SIGMA, seed=key, velocity_scale=SCALE)
 
 
 def estimate(alpha, seed, **keywords):
-    """The pair and what `map_alpha` makes of it."""
-    made = pair(alpha, seed)
+    """Simulate a pair and estimate its α; returns both."""
+    simulated = pair(alpha, seed)
     setting = {"sigma": SIGMA, "velocity_scale": SCALE, **keywords}
-    return made, fourierreg.map_alpha(made.source, made.target, **setting)
+    return simulated, fourierreg.map_alpha(simulated.source, simulated.target, **setting)
 
 
 def run(alpha, seed, posterior, jacobian):
-    """One row, and the result it comes from."""
-    made, result = estimate(alpha, seed, posterior=posterior, jacobian=jacobian)
-    u = made.displacement
+    """Row of the table for one estimate, and its `Registration`."""
+    simulated, result = estimate(alpha, seed, posterior=posterior, jacobian=jacobian)
+    u = simulated.displacement
     low, high = result.alpha_interval
     found = not result.status.startswith("No interior")
     row = {
@@ -60,23 +60,23 @@ def run(alpha, seed, posterior, jacobian):
 
 
 def summary():
-    """Median, coverage and calibration per α, posterior and form of J."""
+    """Print median, coverage and calibration per α, posterior and form of J."""
     table = tables.read(TABLE)
     keys = sorted({(r["posterior"], r["jacobian"], float(r["alpha"])) for r in table})
     for posterior, jacobian, alpha in keys:
-        mine = [
+        selected = [
             r
             for r in table
             if (r["posterior"], r["jacobian"], float(r["alpha"])) == (posterior, jacobian, alpha)
         ]
-        found = [r for r in mine if r["estimate"] != "none"]
+        found = [r for r in selected if r["estimate"] != "none"]
         estimates = [float(r["estimate"]) for r in found]
         covered = sum(float(r["low"]) <= alpha <= float(r["high"]) for r in found)
         z = np.array([float(r["z"]) for r in found])
         print(
             f"{posterior:9s} J {jacobian:12s} α = {alpha:4g}: median "
             f"{np.median(estimates) if estimates else math.nan:6.2f} of {len(found)} found of "
-            f"{len(mine)}, interval covers {covered}, rms z {np.sqrt(np.mean(z**2)):.2f}, "
+            f"{len(selected)}, {covered} intervals cover α, rms z {np.sqrt(np.mean(z**2)):.2f}, "
             f"mean z {z.mean():+.2f}"
         )
     for posterior, jacobian in sorted({key[:2] for key in keys}):
@@ -88,15 +88,16 @@ def summary():
         print(f"{posterior:9s} J {jacobian:12s} all: rms z {np.sqrt(np.nanmean(np.square(z))):.2f}")
     marginal = [r for r in table if r["posterior"] == "marginal" and r["estimate"] != "none"]
     inside = sum(float(r["low"]) <= float(r["alpha"]) <= float(r["high"]) for r in marginal)
-    off = np.array([abs(float(r["estimate"]) / float(r["alpha"]) - 1) for r in marginal])
+    errors = np.array([abs(float(r["estimate"]) / float(r["alpha"]) - 1) for r in marginal])
     print(
-        f"marginal: {inside} of {len(marginal)} intervals cover; {np.mean(off < 0.1):.0%} of the "
-        f"estimates lie within a tenth, {np.mean(off < 0.2):.0%} within a fifth"
+        f"marginal: {inside} of {len(marginal)} intervals cover α; "
+        f"{np.mean(errors < 0.1):.0%} of the estimates are within 10 %, "
+        f"{np.mean(errors < 0.2):.0%} within 20 %"
     )
 
 
 def by_displacement():
-    """α with J ≈ -g over that with the exact J, by size of the true displacement."""
+    """Print the difference of α with J ≈ -g to that with the exact J, by displacement."""
     rows = {
         form: {
             (r["alpha"], r["seed"]): r
@@ -116,7 +117,7 @@ def by_displacement():
         ]
         if ratios:
             print(
-                f"largest displacement {low:2d} to {high:2d} voxels: α with J ≈ -g off by "
+                f"maximum displacement {low:2d} to {high:2d} voxels: α with J ≈ -g differs by "
                 f"{100 * np.mean(ratios):+.1f} % on average, {100 * min(ratios):+.1f} to "
                 f"{100 * max(ratios):+.1f} % ({len(ratios)} pairs)"
             )

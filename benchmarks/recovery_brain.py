@@ -1,9 +1,9 @@
-"""Recover a known α in 3D: a real brain deformed by velocities drawn from the prior, plus noise.
+"""Recovery of a known α in 3D: a real brain deformed by samples of the prior. Resumable.
 
     python benchmarks/recovery_brain.py --data FOLDER --brain 1002
     python benchmarks/recovery_brain.py --summary
 
-`map_alpha` runs at its defaults: σ, ρ and α are all inferred.
+White noise is added to the target. `map_alpha` runs with its defaults: σ, ρ and α are estimated.
 """
 
 import argparse
@@ -20,7 +20,7 @@ TABLE, SIGMA = "recovery_3d.csv", 0.03
 
 
 def run(image, spacing, brain, alpha, seed):
-    """One row."""
+    """Row of the table for one estimate."""
     pair = simulate_pair(
         image, alpha=alpha, sigma=SIGMA, seed=seed, spacing=spacing, foreground=True
     )
@@ -63,8 +63,8 @@ def main():
     for r in tables.read(TABLE):
         print(
             f"{r['brain']}, seed {r['seed']}: true α {r['alpha']}, estimate {r['estimate']} "
-            f"({r['low']} to {r['high']}), displacement {r['max_displacement']} mm to "
-            f"{r['rms_error_mm']} mm rms, {r['seconds']} s; {r['status']}"
+            f"({r['low']} to {r['high']}), maximum displacement {r['max_displacement']} mm, "
+            f"error {r['rms_error_mm']} mm rms, {r['seconds']} s; {r['status']}"
         )
 
 

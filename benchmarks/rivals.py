@@ -1,9 +1,9 @@
-"""`map_alpha` beside SyN of ANTs and of DIPY, in one run: time, Dice, folds, residual.
+"""`map_alpha` compared with SyN of ANTs and of DIPY: time, Dice, folds, residual. Resumable.
 
     python benchmarks/rivals.py --data FOLDER --pairs 1000-1001 1006-1010
 
-Needs `pip install ".[benchmarks]"`. Our time includes α, its interval and the inverse map. A pair's
-methods run one after the other; pairs in the table are not run again.
+Needs `pip install ".[benchmarks]"`. The time of `map_alpha` includes α, its interval and the
+inverse map. All methods run one after the other on each pair.
 """
 
 import argparse
@@ -22,7 +22,7 @@ TABLE = "rivals.csv"
 
 
 def ours(source, target, spacing):
-    """`map_alpha` with its defaults: displacement and what to say of it."""
+    """`map_alpha` with its defaults: displacement and a note for the table."""
     result = fourierreg.map_alpha(source, target, spacing=spacing)
     low, high = result.alpha_interval
     note = (
@@ -33,13 +33,13 @@ def ours(source, target, spacing):
 
 
 def ours_rough(source, target, spacing):
-    """More modes and a smaller α than the images ask for: overlap before plausibility."""
+    """`register` with more modes and a smaller α than inferred, which increases the overlap."""
     result = fourierreg.register(source, target, spacing=spacing, modes=20, alpha=2.0, num_steps=10)
     return result.displacement, result.status
 
 
 def ants_syn(source, target, spacing):
-    """antspyx SyNOnly, mean squares, identity start; displacement in mm along the axes."""
+    """SyNOnly of antspyx with mean squares, started from the identity; displacement in mm."""
     import ants
 
     moving, fixed = (ants.from_numpy(a, spacing=spacing) for a in (source, target))
@@ -51,7 +51,7 @@ def ants_syn(source, target, spacing):
 
 
 def dipy_syn(source, target, spacing):
-    """DIPY SyN, cross-correlation, level_iters 10, 10, 5."""
+    """SyN of DIPY with cross-correlation and level_iters 10, 10, 5; displacement in mm."""
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
     from dipy.align.metrics import CCMetric
 
@@ -72,21 +72,21 @@ LIBRARIES = {"ANTs SyN mean squares": "ants", "DIPY SyN CC": "dipy.align.imwarp"
 
 
 def row(pair, method, source, target):
-    """What one method does to one pair."""
+    """Row of the table for one method and pair."""
     (image, labels, spacing), (fixed, truth, _) = source, target
     began = time.perf_counter()
     u, note = METHODS[method](image, fixed, spacing)
     seconds = time.perf_counter() - began
-    moved = fourierreg.warp(labels, u, spacing, order=0)
+    warped = fourierreg.warp(labels, u, spacing, order=0)
     deformed = fourierreg.warp(image, u, spacing)
-    inside = (slice(1, -1),) * 3  # differences across the border of the image mean nothing
+    inside = (slice(1, -1),) * 3  # finite differences at the border are invalid
     jacobian = jacobian_statistics(jacobian_determinant(u, spacing)[inside])
     return {
         "pair": pair,
         "method": method,
         "seconds": f"{seconds:.1f}",
         "dice_before": f"{mean_dice(labels, truth):.4f}",
-        "dice": f"{mean_dice(moved, truth):.4f}",
+        "dice": f"{mean_dice(warped, truth):.4f}",
         "min_jacobian": f"{jacobian['min']:.3f}",
         "folds": jacobian["folds"],
         "rms": f"{root_mean_square(deformed, fixed):.4f}",
@@ -95,16 +95,16 @@ def row(pair, method, source, target):
 
 
 def summary():
-    """Every pair, and our time over SyN's."""
+    """Print the table, and the ratio of the times of fourierreg and ANTs SyN."""
     for r in tables.read(TABLE):
         print(
             f"{r['pair']} {r['method']:22s} {float(r['seconds']):6.1f} s  Dice {r['dice_before']} "
             f"to {r['dice']}  min J {r['min_jacobian']}  folds {r['folds']}  rms {r['rms']}"
         )
-    took = {(r["pair"], r["method"]): float(r["seconds"]) for r in tables.read(TABLE)}
+    seconds = {(r["pair"], r["method"]): float(r["seconds"]) for r in tables.read(TABLE)}
     syn = "ANTs SyN mean squares"
-    ratios = [s / took[pair, syn] for (pair, m), s in took.items() if m == "fourierreg"]
-    print(f"fourierreg / SyN: {', '.join(f'{r:.2f}' for r in ratios)}")
+    ratios = [s / seconds[pair, syn] for (pair, m), s in seconds.items() if m == "fourierreg"]
+    print(f"time of fourierreg / ANTs SyN: {', '.join(f'{r:.2f}' for r in ratios)}")
 
 
 def main():
@@ -116,7 +116,7 @@ def main():
         warm = np.random.default_rng(0).random((32, 32, 32)).astype(np.float32)
         fourierreg.map_alpha(warm, warm[::-1], modes=6)  # compiles
         for name in LIBRARIES.values():
-            importlib.import_module(name)  # whose time is nobody's either
+            importlib.import_module(name)  # the import is not timed
         for name, source, target in brains.pairs(options):
             if not tables.has(TABLE, pair=name):
                 tables.extend(TABLE, [row(name, method, source, target) for method in METHODS])

@@ -1,6 +1,8 @@
-"""Every similarity at its default weight on real pairs: Dice, smallest Jacobian, time.
+"""Every similarity at its default weight, on real pairs: Dice, minimum Jacobian, time.
 
-python benchmarks/similarities.py --data FOLDER --pairs 1000-1001
+    python benchmarks/similarities.py --data FOLDER --pairs 1000-1001
+
+Prints one line per pair and similarity.
 """
 
 import argparse
@@ -19,10 +21,10 @@ def main():
     for name, (source, labels, spacing), (target, truth, _) in brains.pairs(options):
         for similarity in SIMILARITIES:
             result = fourierreg.register(source, target, spacing=spacing, similarity=similarity)
-            moved = fourierreg.warp(labels, result.displacement, spacing, order=0)
+            warped = fourierreg.warp(labels, result.displacement, spacing, order=0)
             print(
                 f"{name} {similarity:4s} γ = {result.weight:.3g}: Dice "
-                f"{mean_dice(moved, truth):.3f}, smallest Jacobian "
+                f"{mean_dice(warped, truth):.3f}, minimum Jacobian "
                 f"{result.jacobian_determinant.min():.2f}, {result.seconds:.0f} s",
                 flush=True,
             )

@@ -1,22 +1,21 @@
-"""Table 1: estimation on the full grid, in the band, and prediction; time and memory.
+"""Time and memory of α on the full grid, in the band, and by prediction (Table 1). Resumable.
 
     python benchmarks/table1.py
 
-A template brain and the same deformed at α = 5 (noise 0.1). Every measurement runs in a fresh
-process; memory is the peak above that after imports, a warm-up and making the images.
+The pair is a template brain and its deformation at α = 5 (noise 0.1). Every measurement runs in a
+new process. Memory is the peak above the memory after imports, a warm-up and loading the images.
 
-- iteration: gradient-descent iterations on v₀ at a fixed α, the same for both;
-- convergence: the whole `map_alpha` (marginal posterior, quasi-Newton, padded as by default);
-- prediction: `predict_alpha` with the shipped model (left out while there is none), loaded and
-  called before, median of seven;
-- the full grid's total at 128³ is an extrapolation: that at 64³ times the ratio of its iterations.
+- iterations: gradient-descent iterations on v₀ at fixed α, the same in both spaces;
+- convergence: `map_alpha` (marginal posterior, quasi-Newton, default padding);
+- prediction: `predict_alpha` with the shipped model (if there is one) loaded, median of seven;
+- the total of the full grid at 128³ is an extrapolation: that at 64³ times the ratio of the times
+  per iteration.
 
-Measured parts stand in a table of their own, so that an interrupted run goes on; delete it
-to measure everything anew.
+Finished measurements are stored in a second table; delete it to repeat them.
 
-The floor of a full-grid iteration is the time of its FFTs plus that of its memory traffic, each
-measured in the same run: FFT pairs of three components as they are called, and bytes that the
-differences must read and write at the speed of a copy on all cores.
+The lower bound of an iteration on the full grid is the time of its FFTs plus that of its memory
+traffic, both measured in the same run: FFTs of three components, and the bytes that finite
+differences must read and write, at the bandwidth of a copy on all cores.
 """
 
 import argparse
@@ -38,8 +37,8 @@ import fourierreg
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning.pretrained import shipped_models
 from fourierreg.registration.algorithm_1 import Descent, GradientDescent
-from fourierreg.registration.inputs import noise_model, prepare
-from fourierreg.registration.multiresolution import Solver
+from fourierreg.registration.inputs import noise_of, read_inputs
+from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.simulation.pair import simulate_pair
 
 TABLE, PARTS_TABLE = "table_1.csv", "table_1_parts.csv"
@@ -47,11 +46,11 @@ ALPHA, SIGMA, STEPS = 5.0, 0.1, 5
 SPACES, NETWORK = ("full", "bandlimited"), "network"
 MODEL = "brain-3d"
 ITERATIONS = 8
-FOLDER = "FOURIERREG_TABLE1"  # where the measured processes find the images
+FOLDER = "FOURIERREG_TABLE1"  # environment variable: folder of the images
 
 
 def make_images(size, path):
-    """Source and target in a file, so that making them costs the measured processes no memory."""
+    """Simulate source and target and save them, outside of the measured processes."""
     source, _ = template_brain(size)
     spacing = FIELD_OF_VIEW / size
     pair = simulate_pair(source, alpha=ALPHA, sigma=SIGMA, seed=0, spacing=spacing, foreground=True)
@@ -59,75 +58,66 @@ def make_images(size, path):
 
 
 def images(size):
-    """Source, target, spacing."""
+    """Source, target and spacing."""
     with np.load(Path(os.environ[FOLDER]) / f"{size}.npz") as archive:
         return archive["source"], archive["target"], FIELD_OF_VIEW / size
 
 
 def reset_peak():
-    """Forget the peak so far; resident memory now, MB (Linux)."""
+    """Reset the peak of the resident memory (Linux); returns the present value in MB."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
 def peak_since(before):
-    """Peak resident memory since `reset_peak`, above what there was then, MB."""
+    """Increase of the peak of the resident memory since `reset_peak`, in MB."""
     return _status("VmHWM") - before
 
 
 def _status(key):
+    """A field of /proc/self/status, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def warm_up(space):
-    """Compile everything."""
+    """Compile the kernels."""
     small = np.random.default_rng(0).random((10, 10, 10)).astype(np.float32)
-    setting = {"modes": 6, "space": space, "pad": False, "max_iterations": 2}
+    setting = {"model": fourierreg.Model(modes=6, space=space), "pad": False, "max_iterations": 2}
     fourierreg.register(small, small[::-1].copy(), alpha=ALPHA, sigma=SIGMA, **setting)
 
 
-def solver_of(source, target, spacing, space):
-    """A `Solver` on one grid, at the true noise and α."""
-    setup = prepare(
-        source,
-        target,
-        spacing=spacing,
-        modes=16,
-        alpha=ALPHA,
-        power=3,
-        reference_length=None,
-        velocity_scale=None,
-        mask=None,
-        num_steps=STEPS,
-        integrator="euler",
-        dynamics="epdiff",
-        pad=False,
-        space=space,
-    )
-    return Solver(setup.problem, setup.metric, noise_model(SIGMA, None))
+def state_of(source, target, spacing, space):
+    """Initial state of a registration at the true noise and α."""
+    model = fourierreg.Model(num_steps=STEPS, space=space)
+    inputs = read_inputs(source, target, model, alpha=ALPHA, spacing=spacing, pad=False)
+    return Multiresolution(inputs.problem, inputs.metric, noise_of(SIGMA, None))
 
 
 def iterations(size, space):
-    """Seconds per iteration (median), and peak memory."""
+    """Median seconds per iteration, and peak memory."""
     warm_up(space)
     data = images(size)
     before = reset_peak()
-    solver = solver_of(*data, space)
+    state = state_of(*data, space)
     options = GradientDescent(max_iterations=ITERATIONS, gradient="exact", epsilon=1e-3)
     with threadpool_limits(1, user_api="blas"):
-        Descent(solver, solver.finest, options).register()
-    seconds = np.diff([record.seconds for record in solver.history])
+        Descent(state, state.finest, options).register()
+    seconds = np.diff([record.seconds for record in state.history])
     return {"seconds_per_iteration": float(np.median(seconds)), "memory_mb": peak_since(before)}
 
 
 def convergence(size, space):
-    """`map_alpha` to the end."""
+    """α, time, iterations and peak memory of `map_alpha`."""
     warm_up(space)
     source, target, spacing = images(size)
     before = reset_peak()
     result = fourierreg.map_alpha(
-        source, target, spacing=spacing, sigma=SIGMA, num_steps=STEPS, space=space
+        source,
+        target,
+        spacing=spacing,
+        sigma=SIGMA,
+        model=fourierreg.Model(num_steps=STEPS, space=space),
     )
     return {
         "alpha": result.alpha,
@@ -138,7 +128,7 @@ def convergence(size, space):
 
 
 def prediction(size, space):
-    """`predict_alpha`, the model loaded; memory from its first call on, which is not timed."""
+    """α, time and peak memory of `predict_alpha`; its first call is not timed."""
     model = fourierreg.load_model(MODEL)
     source, target, spacing = images(size)
     before = reset_peak()
@@ -153,8 +143,8 @@ def _copy(a, b):
         b[i] = a[i]
 
 
-def least(function, repeats=7):
-    """Least time of several calls."""
+def minimum_time(function, repeats=7):
+    """Minimum time of several calls."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -164,19 +154,19 @@ def least(function, repeats=7):
 
 
 def floor(size, space):
-    """Seconds that the FFTs and the memory traffic of one full-grid iteration take."""
+    """Lower bound of the time of one iteration on the full grid: FFTs and memory traffic."""
     field = np.random.default_rng(0).random((3, size, size, size), dtype=np.float32)
     axes, workers = (1, 2, 3), os.cpu_count()
-    hat = fft.rfftn(field, axes=axes, workers=workers)
-    ahead = least(lambda: fft.rfftn(field, axes=axes, workers=workers))
-    back = least(lambda: fft.irfftn(hat, field.shape[1:], axes, workers=workers))
+    spectrum = fft.rfftn(field, axes=axes, workers=workers)
+    forward = minimum_time(lambda: fft.rfftn(field, axes=axes, workers=workers))
+    inverse = minimum_time(lambda: fft.irfftn(spectrum, field.shape[1:], axes, workers=workers))
     other = np.empty_like(field)
     _copy(field.ravel(), other.ravel())
-    rate = 2 * field.nbytes / least(lambda: _copy(field.ravel(), other.ravel()))
-    # K once per step ahead but the last, and once per step back; v₀ and m₀ in, the gradient out.
-    ffts = (2 * STEPS - 1) * (ahead + back) + 2 * back + ahead
-    # Scalar fields: ahead reads v, m, u and writes m, u; back reads v, m, u, λ, μ and writes three,
-    # then adds to λ; the image pass reads S, T, u and writes the residual and the force.
+    rate = 2 * field.nbytes / minimum_time(lambda: _copy(field.ravel(), other.ravel()))
+    # K once per forward step but the last, and once per adjoint step; v₀ and m₀; the gradient.
+    ffts = (2 * STEPS - 1) * (forward + inverse) + 2 * inverse + forward
+    # Scalar fields: a forward step reads v, m, u and writes m, u. An adjoint step reads v, m, u, λ,
+    # μ, writes three fields and adds to λ. The image term reads S, T, u, writes residual and force.
     scalars = STEPS * (9 + 6) + STEPS * (15 + 9 + 9) + 9
     traffic = scalars * field.nbytes / 3 / rate
     return {"fft_seconds": ffts, "traffic_seconds": traffic, "floor_seconds": ffts + traffic}
@@ -191,7 +181,7 @@ PARTS = {
 
 
 def measure(part, size, space):
-    """One part in a fresh process, unless the table of parts has it."""
+    """Result of one measurement, from its table or from a new process."""
     key = {"part": part, "size": size, "space": space}
     if not tables.has(PARTS_TABLE, **key):
         command = [sys.executable, __file__, "--one", part, str(size), space]
@@ -219,69 +209,80 @@ def main():
 
 
 def report(small, large):
-    """Measure everything, write the table, print it."""
+    """Measure everything, write the table, print a summary."""
     sizes = (small, large)
     steps = {(n, space): measure("iterations", n, space) for n in sizes for space in SPACES}
     bound = measure("floor", large, "full")
-    rows = []
-    for space in SPACES:
-        for size in sizes:
-            step, extrapolated = steps[size, space], (size, space) == (large, "full")
-            end = measure("convergence", small if extrapolated else size, space)
-            seconds = end["seconds"]
-            if extrapolated:  # the whole estimate at the small size, slower as its iterations are
-                seconds *= step["seconds_per_iteration"]
-                seconds /= steps[small, space]["seconds_per_iteration"]
-            floors = bound if extrapolated else {}
-            rows.append(
-                {
-                    "size": size,
-                    "space": space,
-                    "seconds_per_iteration": f"{step['seconds_per_iteration']:.3f}",
-                    "iteration_memory_mb": f"{step['memory_mb']:.0f}",
-                    "fft_seconds": _text(floors.get("fft_seconds"), 3),
-                    "floor_seconds": _text(floors.get("floor_seconds"), 3),
-                    "seconds_to_convergence": f"{seconds:.1f}",
-                    "extrapolated": extrapolated,
-                    "iterations": "" if extrapolated else end["iterations"],
-                    "memory_mb": "" if extrapolated else f"{end['memory_mb']:.0f}",
-                    "alpha": "" if extrapolated else f"{end['alpha']:.3f}",
-                }
-            )
+    rows = [
+        _estimate_row(size, space, small, steps, bound if (size, space) == (large, "full") else {})
+        for space in SPACES
+        for size in sizes
+    ]
     for size in sizes if MODEL in shipped_models() else ():
-        found = measure("prediction", size, NETWORK)
-        rows.append(
-            {
-                **dict.fromkeys(rows[0], ""),
-                "size": size,
-                "space": NETWORK,
-                "seconds_to_convergence": f"{found['seconds']:.3f}",
-                "extrapolated": False,
-                "memory_mb": f"{found['memory_mb']:.0f}",
-                "alpha": f"{found['alpha']:.3f}",
-            }
-        )
+        rows.append({**dict.fromkeys(rows[0], ""), **_prediction_columns(size)})
     tables.replace(TABLE, rows)
-    predictions = {row["size"]: row for row in rows if row["space"] == NETWORK}
-    for row in (row for row in rows if predictions and row["space"] != NETWORK):
-        other = predictions[row["size"]]
-        ratio = float(row["seconds_to_convergence"]) / float(other["seconds_to_convergence"])
-        print(
-            f"{row['size']}³: {row['space']} {row['seconds_to_convergence']} s"
-            f"{' (extrapolated)' if row['extrapolated'] else ''}, "
-            f"{ratio:.0f} × the prediction's {other['seconds_to_convergence']} s"
-        )
+    _print_ratios(rows)
     full, band = (steps[large, space] for space in SPACES)
-    slow, quick = full["seconds_per_iteration"], band["seconds_per_iteration"]
+    slow, fast = full["seconds_per_iteration"], band["seconds_per_iteration"]
     print(
         f"one iteration at {large}³: full grid {slow:.2f} s, {slow / bound['floor_seconds']:.2f} × "
-        f"its floor of {bound['floor_seconds']:.2f} s; band {quick:.3f} s: ratio "
-        f"{slow / quick:.1f}; memory {full['memory_mb']:.0f} against {band['memory_mb']:.0f} MB: "
+        f"its lower bound of {bound['floor_seconds']:.2f} s; band {fast:.3f} s, ratio "
+        f"{slow / fast:.1f}; memory {full['memory_mb']:.0f} and {band['memory_mb']:.0f} MB, "
         f"ratio {full['memory_mb'] / band['memory_mb']:.1f}"
     )
 
 
+def _estimate_row(size, space, small, steps, bound):
+    """Row of an estimate; if a lower `bound` is given, extrapolated from the size `small`."""
+    step, extrapolated = steps[size, space], bool(bound)
+    estimate = measure("convergence", small if extrapolated else size, space)
+    seconds = estimate["seconds"]
+    if extrapolated:
+        seconds *= step["seconds_per_iteration"]
+        seconds /= steps[small, space]["seconds_per_iteration"]
+    return {
+        "size": size,
+        "space": space,
+        "seconds_per_iteration": f"{step['seconds_per_iteration']:.3f}",
+        "iteration_memory_mb": f"{step['memory_mb']:.0f}",
+        "fft_seconds": _text(bound.get("fft_seconds"), 3),
+        "floor_seconds": _text(bound.get("floor_seconds"), 3),
+        "seconds_to_convergence": f"{seconds:.1f}",
+        "extrapolated": extrapolated,
+        "iterations": "" if extrapolated else estimate["iterations"],
+        "memory_mb": "" if extrapolated else f"{estimate['memory_mb']:.0f}",
+        "alpha": "" if extrapolated else f"{estimate['alpha']:.3f}",
+    }
+
+
+def _prediction_columns(size):
+    """Columns of the row of a prediction."""
+    prediction = measure("prediction", size, NETWORK)
+    return {
+        "size": size,
+        "space": NETWORK,
+        "seconds_to_convergence": f"{prediction['seconds']:.3f}",
+        "extrapolated": False,
+        "memory_mb": f"{prediction['memory_mb']:.0f}",
+        "alpha": f"{prediction['alpha']:.3f}",
+    }
+
+
+def _print_ratios(rows):
+    """Print the time of every estimate, and its ratio to that of the prediction."""
+    predictions = {row["size"]: row for row in rows if row["space"] == NETWORK}
+    for row in (row for row in rows if predictions and row["space"] != NETWORK):
+        prediction = predictions[row["size"]]
+        seconds, reference = (float(r["seconds_to_convergence"]) for r in (row, prediction))
+        note = " (extrapolated)" if row["extrapolated"] else ""
+        print(
+            f"{row['size']}³: {row['space']} {seconds:.1f} s{note}, "
+            f"{seconds / reference:.0f} × the {reference:.3f} s of the prediction"
+        )
+
+
 def _text(value, digits):
+    """A number in fixed-point notation; empty for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 

@@ -1,4 +1,7 @@
-"""Tables that grow by one row per finished run, so that an interrupted benchmark goes on."""
+"""CSV tables of benchmark results, to which every finished run appends its rows.
+
+An interrupted benchmark resumes: it skips the runs that are in its table.
+"""
 
 import csv
 import io
@@ -8,7 +11,7 @@ FOLDER = Path(__file__).parent / "tables"
 
 
 def read(name):
-    """Rows of a table as dictionaries of text; none where there is no table yet."""
+    """Rows of a table as dictionaries of strings; empty if the table does not exist."""
     path = FOLDER / name
     if not path.exists():
         return []
@@ -17,17 +20,17 @@ def read(name):
 
 
 def has(name, **key):
-    """Whether a row with these values is there."""
+    """Whether a table has a row with the given values."""
     return any(all(row[k] == str(v) for k, v in key.items()) for row in read(name))
 
 
 def append(name, row):
-    """Add a row, with a header if it is the first."""
+    """Append a row; a new table starts with a header."""
     extend(name, [row])
 
 
 def extend(name, rows):
-    """Add the rows of one run, in one write."""
+    """Append the rows of one run in one write."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / name
     text = io.StringIO()
@@ -40,6 +43,6 @@ def extend(name, rows):
 
 
 def replace(name, rows):
-    """Write a table anew, from one run."""
+    """Replace a table by the rows of one run."""
     (FOLDER / name).unlink(missing_ok=True)
     extend(name, rows)

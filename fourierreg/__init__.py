@@ -6,6 +6,7 @@ registers them; `register` does so at a given α. The same code runs under NumPy
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ _EXPORTS = {
     "map_alpha": "fourierreg.registration.map_alpha",
     "map_alpha_batch": "fourierreg.registration.map_alpha_batch",
     "Registration": "fourierreg.registration.result",
+    "Model": "fourierreg.model.model",
     "prepare_brain": "fourierreg.preparation.brain",
     "simulate_pairs": "fourierreg.simulation.folder",
     "label_pairs": "fourierreg.labelling.run",
@@ -35,7 +37,7 @@ _EXPORTS = {
 __all__ = [*_EXPORTS, "__version__"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'fourierreg' has no attribute {name!r}")
     value = getattr(importlib.import_module(_EXPORTS[name]), name)
@@ -43,5 +45,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -1,17 +1,19 @@
-"""Files that are complete or absent: written beside their final name, then renamed."""
+"""Atomic file writes: a file is written under a temporary name and renamed when complete."""
 
 import contextlib
 import csv
 import os
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
-PREFIX = ".part-"
+PARTIAL_PREFIX = ".part-"
 
 
 @contextlib.contextmanager
-def replacing(path, mode="w"):
-    """Open a temporary file that takes the name `path` only when the block ends well."""
+def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that is renamed to `path` if the block raises no exception."""
     with temporary_path(path) as temporary, open(temporary, mode) as file:
         yield file
         file.flush()
@@ -19,11 +21,14 @@ def replacing(path, mode="w"):
 
 
 @contextlib.contextmanager
-def temporary_path(path):
-    """A path beside `path`, with the same ending, renamed to it when the block ends well."""
+def temporary_path(path: Path | str) -> Iterator[str]:
+    """Temporary path in the folder of `path`, with the same suffix, renamed to `path` on success.
+
+    If the block raises an exception, the temporary file is deleted and `path` is unchanged.
+    """
     path = Path(path)
     suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, suffix=suffix, dir=path.parent)
     os.close(handle)
     try:
         yield name
@@ -34,28 +39,31 @@ def temporary_path(path):
             os.unlink(name)
 
 
-def remove_leftovers(folder):
-    """Delete what killed processes had begun to write in a folder and below; nobody else may be
-    writing there."""
-    for path in Path(folder).rglob(f"{PREFIX}*"):
+def remove_partial_files(folder: Path | str) -> None:
+    """Delete the temporary files that killed processes left in a folder and its subfolders.
+
+    No other process may be writing to the folder.
+    """
+    for path in Path(folder).rglob(f"{PARTIAL_PREFIX}*"):
         path.unlink(missing_ok=True)
 
 
-def write_table(path, rows):
-    """A CSV table of dictionaries, all or nothing: every column that any row has."""
-    with replacing(path) as file:
+def write_table(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV table atomically; its columns are the union of the keys of all rows."""
+    with atomic_write(path) as file:
         write_rows(file, rows)
 
 
-def write_rows(file, rows):
-    """The same into an open file."""
+def write_rows(file: IO[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV table to an open file; its columns are the union of the keys of all rows."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
 
-def _umask():
+def _umask() -> int:
+    """File mode creation mask of the process."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,57 +1,77 @@
-"""Validation, once, at public boundaries: which argument, what was expected, what came, what to do.
+"""Validation of arguments at public boundaries.
 
-Everything raised here is a `ValueError` or `TypeError` whose text is one line for a person.
+Each check returns the validated value or raises an `InputError`: one line that names the argument,
+what was expected, what came and, where it is not obvious, what to do.
 """
 
 import importlib
 import math
 import numbers
 import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fourierreg import backend
+from fourierreg.backend import Array
 from fourierreg.errors import InputError, InputTypeError, MissingDependencyError
 
-MAX_RANGE = 10.0
+MAX_INTENSITY_RANGE = 10.0
+
+T = TypeVar("T")
 
 
-def required(name, extra):
-    """A module of an extra of this package, or an ImportError that says what to install."""
+def required(name: str, extra: str) -> Any:
+    """Import an optional dependency.
+
+    Parameters
+    ----------
+    name : str
+        Name of the module.
+    extra : str
+        Extra of this package that installs it.
+
+    Raises
+    ------
+    MissingDependencyError
+        The module cannot be imported.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            f"this needs {name}, which is not installed: pip install 'fourierreg[{extra}]'"
+            f"{name} is required but not installed: pip install 'fourierreg[{extra}]'"
         ) from error
 
 
-def positive(name, value):
-    """A finite float above zero."""
+def positive(name: str, value: Any) -> float:
+    """Check that a value is a finite real number above zero; return it as a float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputTypeError(f"{name}: expected a number above 0; got {value!r}")
-    if not (math.isfinite(value) and value > 0):
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
         raise InputError(f"{name}: expected a finite number above 0; got {value!r}")
-    return float(value)
+    return number
 
 
-def count(name, value, minimum=1):
-    """An integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+def count(name: str, value: Any, minimum: int = 1) -> int:
+    """Check that a value is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < minimum:
         raise InputError(f"{name}: expected an integer of at least {minimum}; got {value!r}")
     return int(value)
 
 
-def choice(name, value, allowed):
-    """One of a few words."""
+def choice(name: str, value: T, allowed: Sequence[T]) -> T:
+    """Check that a value is one of those allowed."""
     if value not in allowed:
         words = ", ".join(repr(word) for word in allowed)
         raise InputError(f"{name}: expected one of {words}; got {value!r}")
     return value
 
 
-def shape(value):
-    """Shape of a 2D or 3D grid."""
+def shape(value: Any) -> tuple[int, ...]:
+    """Check the shape of a 2D or 3D grid; return it as a tuple of int."""
     try:
         result = tuple(int(n) for n in value)
     except TypeError:
@@ -61,8 +81,8 @@ def shape(value):
     return result
 
 
-def spacing(value, ndim):
-    """Voxel size in mm along each axis; 1 where none is given."""
+def spacing(value: Any, ndim: int) -> tuple[float, ...]:
+    """Voxel size in mm along each axis; a single number holds for every axis, None is 1 mm."""
     if value is None:
         return (1.0,) * ndim
     values = [value] * ndim if isinstance(value, numbers.Real) else list(value)
@@ -71,25 +91,35 @@ def spacing(value, ndim):
     return tuple(positive("spacing", float(h)) for h in values)
 
 
-def modes(value, grid):
-    """Band per axis, small enough for the grid."""
+def modes(value: Any, grid: Sequence[int]) -> tuple[int, ...]:
+    """Number of modes along each axis, checked to fit the grid."""
     values = [value] * len(grid) if isinstance(value, numbers.Integral) else list(value)
     if len(values) != len(grid):
         raise InputError(
             f"modes: expected an integer, or one per axis ({len(grid)}); got {value!r}"
         )
-    values = tuple(count("modes", n, minimum=3) for n in values)
-    for n, points in zip(values, grid, strict=True):
+    checked = tuple(count("modes", n, minimum=3) for n in values)
+    for n, points in zip(checked, grid, strict=True):
         if 2 * ((n - 1) // 2) + 1 > points:
             raise InputError(
                 f"modes: a band of {n} modes does not fit an axis of {points} voxels "
                 f"(image shape {tuple(grid)}): use at most {points} modes, or a larger image"
             )
-    return values
+    return checked
 
 
-def image(name, value, scaled=True):
-    """A real 2D or 3D image with finite, not all equal values, on the active backend, float32."""
+def image(name: str, value: Any, scaled: bool = True) -> Array:
+    """Check a 2D or 3D image; return it on the active backend as float32.
+
+    Parameters
+    ----------
+    name : str
+        Argument named in an error.
+    value : array_like
+        Real-valued, finite and not constant.
+    scaled : bool
+        Whether intensities must have a range of at most `MAX_INTENSITY_RANGE`.
+    """
     if isinstance(value, str | os.PathLike):
         raise InputTypeError(
             f"{name}: expected an array or a nibabel image; got a path: nibabel.load it"
@@ -106,8 +136,10 @@ def image(name, value, scaled=True):
         raise InputError(f"{name}: has NaN or infinite voxels: replace them (numpy.nan_to_num)")
     low, high = float(xp.min(value)), float(xp.max(value))
     if low == high:
-        raise InputError(f"{name}: every voxel equals {low:g}: there is nothing to register")
-    if scaled and high - low > MAX_RANGE:
+        raise InputError(
+            f"{name}: every voxel equals {low:g}; expected an image with varying intensities"
+        )
+    if scaled and high - low > MAX_INTENSITY_RANGE:
         raise InputError(
             f"{name}: intensities from {low:g} to {high:g}; expected a range of about 1, because "
             "sigma is in these units: divide the image by its 99.5th percentile"
@@ -115,8 +147,8 @@ def image(name, value, scaled=True):
     return value
 
 
-def same_shape(name, value, other_name, other):
-    """Two arrays on one grid."""
+def same_shape(name: str, value: Array, other_name: str, other: Array) -> None:
+    """Check that two arrays have the same shape."""
     if value.shape != other.shape:
         raise InputError(
             f"{name}: expected the shape of {other_name}, {tuple(other.shape)}; "
@@ -124,8 +156,11 @@ def same_shape(name, value, other_name, other):
         )
 
 
-def mask(value, like):
-    """Boolean mask on the grid of `like`, on the active backend; None stays None."""
+def mask(value: Any, like: Array) -> Array | None:
+    """Check a mask for the image `like`; return it as a boolean array on the active backend.
+
+    None is returned unchanged.
+    """
     if value is None:
         return None
     value = backend.asarray(value).astype(bool)

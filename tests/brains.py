@@ -1,4 +1,4 @@
-"""Small pairs of NIfTI volumes, as awkward as real ones."""
+"""Small pairs of NIfTI images with oblique, anisotropic grids, as real ones have."""
 
 import nibabel as nib
 import numpy as np
@@ -6,7 +6,7 @@ from scipy import ndimage
 
 
 def oblique_affine(spacing, tilt=0.2, flip=True):
-    """Voxel to RAS: anisotropic, tilted about two axes, first axis running right to left."""
+    """Voxel-to-RAS affine: anisotropic, rotated about two axes, first axis from right to left."""
     c, s = np.cos(tilt), np.sin(tilt)
     about_z = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
@@ -18,7 +18,7 @@ def oblique_affine(spacing, tilt=0.2, flip=True):
 
 
 def head(shape, spacing, shift=0.0, seed=0):
-    """An ellipsoid with texture inside and zeros outside, intensities to about 800."""
+    """An ellipsoid with texture inside and zeros outside, of intensities up to about 800."""
     axes = [(np.arange(n) - (n - 1) / 2) * h for n, h in zip(shape, spacing, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
     extent = [n * h for n, h in zip(shape, spacing, strict=True)]
@@ -35,7 +35,8 @@ def head(shape, spacing, shift=0.0, seed=0):
 
 
 def write_pair(folder, shape=(30, 36, 24), spacing=(1.5, 1.2, 2.0), same_grid=True):
-    """Source and target with labels in `folder`; the target lives on another grid unless told."""
+    """Write source and target with labels to `folder`, on one grid or on two, and return the paths
+    of the images."""
     affine = oblique_affine(spacing)
     target = head(shape, spacing)
     if same_grid:
@@ -43,10 +44,10 @@ def write_pair(folder, shape=(30, 36, 24), spacing=(1.5, 1.2, 2.0), same_grid=Tr
     else:
         other, fine = (40, 40, 36), (1.2, 1.1, 1.4)
         source, source_affine = head(other, fine, shift=2.5), oblique_affine(fine, 0.2, flip=False)
-        centre = affine @ [*((np.array(shape) - 1) / 2), 1]
-        source_affine[:3, 3] += (centre - source_affine @ [*((np.array(other) - 1) / 2), 1])[:3]
-    for name, data, where in (("source", source, source_affine), ("target", target, affine)):
-        nib.save(nib.Nifti1Image(data, where), folder / f"{name}.nii.gz")
+        center = affine @ [*((np.array(shape) - 1) / 2), 1]
+        source_affine[:3, 3] += (center - source_affine @ [*((np.array(other) - 1) / 2), 1])[:3]
+    for name, data, matrix in (("source", source, source_affine), ("target", target, affine)):
+        nib.save(nib.Nifti1Image(data, matrix), folder / f"{name}.nii.gz")
         labels = (np.digitize(data, (120, 400, 600)) * 300).astype(np.uint16)
-        nib.save(nib.Nifti1Image(labels, where), folder / f"{name}_labels.nii.gz")
+        nib.save(nib.Nifti1Image(labels, matrix), folder / f"{name}_labels.nii.gz")
     return folder / "source.nii.gz", folder / "target.nii.gz"

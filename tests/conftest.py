@@ -1,4 +1,4 @@
-"""Backends and grids over which the tests are parametrised."""
+"""Backends and grids over which the tests are parametrized."""
 
 import os
 
@@ -7,12 +7,12 @@ import pytest
 from fourierreg.backend import active_module, set_backend
 from fourierreg.spectral.metric import Metric
 
-# Threads of several test processes would otherwise wait for each other by spinning.
+# Idle OpenMP threads of several test processes would otherwise spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 BACKENDS = ("numpy", "mock", pytest.param("cupy", marks=pytest.mark.gpu))
 
-# Odd and even, non-cubic, anisotropic: no two axes are alike where a mix-up could hide.
+# Odd and even, non-cubic, anisotropic: a mix-up of two axes changes the results.
 CASES = {
     "2d": {"shape": (20, 17), "modes": 6},
     "2d-anisotropic": {"shape": (17, 20), "modes": (5, 8), "spacing": (1.6, 0.7)},
@@ -30,7 +30,7 @@ def reset_backend():
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    """Name of the active backend; CuPy is skipped where it or a GPU is missing."""
+    """Name of the active backend; skips CuPy where it or a GPU is missing."""
     try:
         set_backend(request.param)
     except (ImportError, RuntimeError) as error:

@@ -16,12 +16,12 @@ def white(band, seed, batch=()):
 
 
 def velocity(metric, seed, size=None, factor=2.0):
-    """`factor` standard deviations of the prior: displacements of about half a voxel."""
+    """A sample of the prior times `factor`: displacements of about half a voxel by default."""
     return factor * sample_velocity(metric, seed, size)
 
 
 def smooth_image(shape, seed, cutoff=2, dtype=np.float64):
-    """A random image of frequencies |k_j| <= cutoff, of standard deviation 1/4."""
+    """A random image with frequencies |k_j| <= cutoff and standard deviation 1/4."""
     grids = np.meshgrid(*(2 * np.pi * np.arange(n) / n for n in shape), indexing="ij")
     rng = np.random.default_rng(seed)
     image = np.zeros(shape)
@@ -33,10 +33,10 @@ def smooth_image(shape, seed, cutoff=2, dtype=np.float64):
     return active_module().asarray((0.25 * image / image.std()).astype(dtype))
 
 
-def smooth_pair(shape, seed, **setting):
-    """A pair of known α = 4 in double precision, zero at the rim."""
+def smooth_pair(shape, seed, **settings):
+    """A simulated pair of known α = 4 in double precision, zero at the border."""
     points = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
     image = np.prod([np.sin(np.pi * x) ** 2 for x in points], axis=0)
     image = image * (1.0 + 0.5 * smooth_image(shape, 3))
-    made = simulate_pair(image, alpha=4.0, seed=seed, **setting)
-    return made.source.astype(np.float64), made.target.astype(np.float64)
+    pair = simulate_pair(image, alpha=4.0, seed=seed, **settings)
+    return pair.source.astype(np.float64), pair.target.astype(np.float64)

@@ -1,6 +1,6 @@
 """Laws that operators obey, as reusable checks (the idea of SigPy's and PyLops' dot tests).
 
-Tolerances come from the floating-point type (`rtol_of`), or from what a test says in one comment.
+Tolerances follow from the floating-point type (`rtol_of`), or are justified in a comment of a test.
 """
 
 import math
@@ -12,15 +12,21 @@ from fourierreg.backend import to_numpy
 
 
 def rtol_of(dtype):
-    """4 √eps: loose enough for any sum of rounding errors, tight enough for any wrong formula."""
+    """4 √eps: above the accumulated rounding errors, below the effect of a wrong formula."""
     return 4.0 * math.sqrt(np.finfo(dtype).eps)
 
 
 DOUBLE = rtol_of(np.float64)
 
 
+def scalar(value):
+    """The float of a number or of an array of one element, on any backend."""
+    return float(np.asarray(to_numpy(value)).item())
+
+
 def close(actual, expected, rtol=None):
-    """|actual - expected| <= rtol max|expected|, entry by entry; rtol from the coarser type."""
+    """|actual - expected| <= rtol max|expected| elementwise; rtol by default of the less precise
+    type."""
     actual, expected = np.asarray(to_numpy(actual)), np.asarray(to_numpy(expected))
     assert actual.shape == expected.shape
     if rtol is None:
@@ -37,13 +43,13 @@ def linear(op, x, y, rtol=None):
 
 
 def adjoint(op, transposed, v, w, inner_out, inner_in, rtol=DOUBLE):
-    """⟨A v, w⟩ = ⟨v, A* w⟩, each in its own inner product."""
+    """⟨A v, w⟩ = ⟨v, A* w⟩ with the inner products of the two spaces."""
     image, pulled = op(v), transposed(w)
-    left, right = float(inner_out(image, w)), float(inner_in(v, pulled))
-    # Relative to the lengths of the vectors (Cauchy-Schwarz), as either product may nearly vanish.
-    size = math.sqrt(float(inner_out(image, image)) * float(inner_out(w, w)))
+    left, right = scalar(inner_out(image, w)), scalar(inner_in(v, pulled))
+    # Relative to the norms of the vectors (Cauchy-Schwarz), as the products may nearly vanish.
+    size = math.sqrt(scalar(inner_out(image, image)) * scalar(inner_out(w, w)))
     assert abs(left - right) <= rtol * size, (left, right)
-    assert abs(left) > 100 * rtol * size, "the two sides vanish: the test says nothing"
+    assert abs(left) > 100 * rtol * size, "both sides vanish: the test is inconclusive"
 
 
 def inverse(forward, back, x, rtol=None):
@@ -54,9 +60,9 @@ def inverse(forward, back, x, rtol=None):
 def derivative(f, x, direction, slope, h):
     """The remainder f(x + h w) - f(x) - h df(x)[w] falls as h².
 
-    `f` returns an array or a number, `slope` is df(x)[w] of the same kind. The order is observed
-    over three halvings of `h`, which is small enough for the quadratic term to lead and large
-    enough for it to stand above rounding; a wrong derivative gives order 1.
+    `f` returns an array or a scalar, `slope` is df(x)[w] of the same shape. The order is estimated
+    over three halvings of `h`, which must be small enough for the quadratic term to dominate and
+    large enough for it to exceed rounding errors; a wrong derivative gives order 1.
     """
     value = _host(f(x))
     steps = h / 2.0 ** np.arange(4)
@@ -69,8 +75,8 @@ def derivative(f, x, direction, slope, h):
 
 
 def gradient(f, x, direction, slope_along, h):
-    """As `derivative`, for a function whose gradient g is given as ⟨g, w⟩."""
-    derivative(f, x, direction, float(slope_along), h)
+    """`derivative` of a scalar function with gradient g, for `slope_along` = ⟨g, w⟩."""
+    derivative(f, x, direction, scalar(slope_along), h)
 
 
 def symmetric(op, v, w, inner, rtol=DOUBLE):
@@ -79,10 +85,10 @@ def symmetric(op, v, w, inner, rtol=DOUBLE):
 
 
 def picklable(value):
-    """A value object survives a pickle, equal and with an equal hash."""
-    again = pickle.loads(pickle.dumps(value))
-    assert again == value
-    assert hash(again) == hash(value)
+    """Pickling a value object preserves equality and the hash."""
+    restored = pickle.loads(pickle.dumps(value))
+    assert restored == value
+    assert hash(restored) == hash(value)
 
 
 def _host(value):

@@ -1,6 +1,8 @@
 """The shape of the code: dependencies point down only."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 import fourierreg
 
 PACKAGE = Path(fourierreg.__file__).parent
-MAX_LINES = 400
+MAX_LINES, MAX_BODY = 300, 50  # of a file; of a function without signature and docstring
 
 # Bottom to top. A name stands for a module or a folder; those of one set may know each other.
 LAYERS = (
@@ -130,7 +132,7 @@ def mentions(tree, word):
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
-def test_only_the_backend_knows_cupy(path):
+def test_one_file_names_cupy(path):
     # The word may stand elsewhere as the name of a backend; the library may not.
     lines = list(mentions(ast.parse(path.read_text()), "cupy"))
     assert bool(lines) == (path.name == "_cupy.py"), lines
@@ -141,6 +143,29 @@ def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
+def body_length(function):
+    """Lines of a function without its signature and docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
-def test_every_module_says_what_it_is_for(path):
+def test_functions_are_short(path):
+    functions = [f for f in ast.walk(ast.parse(path.read_text())) if isinstance(f, ast.FunctionDef)]
+    assert {f.name: body_length(f) for f in functions if body_length(f) > MAX_BODY} == {}
+
+
+def test_results_load_without_what_computes_them():
+    """`Registration.load` imports neither a solver nor the compiler."""
+    code = (
+        "import sys, fourierreg; fourierreg.Registration; "
+        "print([m for m in sys.modules if m.startswith(('fourierreg.optim', 'scipy.optimize', "
+        "'numba')) or m.startswith('fourierreg.registration.') and not m.endswith('.result')])"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_every_module_has_a_docstring(path):
     assert ast.get_docstring(ast.parse(path.read_text()))

@@ -326,7 +326,7 @@ def test_register_by_another_similarity(tmp_path, capsys):
     assert (report["dynamics"], report["sigma"]) == ("stationary", None)
     capsys.readouterr()
     assert main([*command, *FAST, "--similarity", "mi", "--sigma", "0.1"]) == 2
-    assert capsys.readouterr().err.startswith("fourierreg register: --sigma: expected None")
+    assert capsys.readouterr().err.startswith("fourierreg register: --sigma: expected 'estimate'")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -388,3 +388,50 @@ def test_an_interrupt_that_is_swallowed_stops_the_next_iteration(bar):
         with pytest.raises(KeyboardInterrupt):
             progress(*call)
     common.forget_interruptions()
+
+
+def test_a_bug_keeps_its_traceback_and_asks_for_a_report(tmp_path, capsys, monkeypatch):
+    from fourierreg.registration import register as module
+
+    def broken(*arguments, **keywords):
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(sys.modules["fourierreg.registration.register"], "read_inputs", broken)
+    assert module is not None
+    source, target = write_pair(tmp_path)
+    assert main(["register", str(source), str(target), "-o", str(tmp_path / "out"), *FAST]) == 3
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "broadcast" in said
+    assert "this is a bug (ValueError); please report it" in said.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_register_takes_the_default_alpha_of_the_function(tmp_path):
+    source, target = write_pair(tmp_path)
+    assert main(["register", str(source), str(target), "-o", str(tmp_path / "out"), *FAST]) in (
+        0,
+        1,
+    )
+    report = json.loads((tmp_path / "out" / "result.json").read_text())
+    images = [nib.load(path) for path in (source, target)]
+    expected = fourierreg.register(*images, modes=6, num_steps=4)
+    assert report["alpha"] == expected.alpha == 3.0
+
+
+def test_every_field_of_the_model_has_an_option(tmp_path):
+    from dataclasses import fields
+
+    from fourierreg.cli.options import OPTIONS
+
+    options = {name.removeprefix("--").replace("-", "_") for name in OPTIONS}
+    assert {f.name for f in fields(fourierreg.Model)} - options == {"space"}  # a baseline
+    source, target = write_pair(tmp_path)
+    given = ["--power", "2", "--integrator", "rk4", "--velocity-scale", "2", "--evidence"]
+    out = tmp_path / "out"
+    assert main(["register", str(source), str(target), "-o", str(out), *FAST, *given]) in (0, 1)
+    model = fourierreg.Registration.load(out / "velocity.npz").model
+    assert (model.power, model.integrator, model.velocity_scale) == (2, "rk4", 2.0)
+    report = json.loads((out / "result.json").read_text())
+    assert np.isfinite(report["log_evidence"])
+    again = fourierreg.register(*(nib.load(p) for p in (source, target)), **report["parameters"])
+    assert again.model == model and again.alpha == report["alpha"]

@@ -1,4 +1,4 @@
-"""Every notebook runs from a clean kernel, at a small size, and is committed executed."""
+"""Every notebook runs from a clean kernel at a small size, and is committed with its outputs."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ NOTEBOOKS = sorted(
 
 
 def read(path):
-    """A notebook; its library is imported here, so that machines without it collect the rest."""
+    """Read a notebook; nbformat is imported here so that the tests are collected without it."""
     nbformat = importlib.import_module("nbformat")
     return nbformat.read(path, as_version=4)
 
@@ -22,22 +22,22 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_notebooks():
+def test_notebooks_are_found():
     assert len(NOTEBOOKS) >= 3
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_committed_executed(path):
+def test_notebook_is_committed_with_figures_and_without_errors(path):
     cells = code_cells(read(path))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
-    assert any(output.output_type == "display_data" for output in outputs)  # a picture
+    assert any(output.output_type == "display_data" for output in outputs)  # a figure
     assert not any(output.output_type == "error" for output in outputs)
     assert not any(output.get("name") == "stderr" for output in outputs)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_runs_at_a_small_size(path, monkeypatch):
+def test_notebook_runs_at_a_small_size(path, monkeypatch):
     monkeypatch.setitem(os.environ, "FOURIERREG_NOTEBOOK_SIZE", "small")
     client = importlib.import_module("nbclient").NotebookClient(
         read(path),
@@ -45,4 +45,4 @@ def test_runs_at_a_small_size(path, monkeypatch):
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
     )
-    client.execute()  # raises where a cell does
+    client.execute()  # raises the error of a cell

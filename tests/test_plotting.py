@@ -1,4 +1,4 @@
-"""Pictures: what is drawn where."""
+"""Plots of 3D images and registrations."""
 
 import io
 import sys
@@ -19,13 +19,13 @@ def axes():
     plt.close(figure)
 
 
-def test_orthogonal_views(axes):
-    """Each view shows its own plane through the position, its first axis to the right."""
+def test_each_view_shows_its_plane_through_the_position_with_outlines(axes):
+    """The first axis of a plane is horizontal."""
     image = np.random.default_rng(0).random((6, 7, 8))
     inside = np.zeros(image.shape, dtype=bool)
     inside[1:4, 2:5, 3:6] = True
-    nowhere = np.zeros_like(inside)
-    handles = orthogonal_views(axes, image, {"a": inside, "b": nowhere}, position=(2, 3, 4))
+    empty = np.zeros_like(inside)
+    handles = orthogonal_views(axes, image, {"a": inside, "b": empty}, position=(2, 3, 4))
     axial, coronal, sagittal = (ax.images[0].get_array() for ax in axes)
     np.testing.assert_array_equal(axial, image[:, :, 4].T)
     np.testing.assert_array_equal(coronal, image[:, 3, :].T)
@@ -33,13 +33,13 @@ def test_orthogonal_views(axes):
     assert [ax.get_title() for ax in axes] == ["axial", "coronal", "sagittal"]
     assert [handle.get_label() for handle in handles] == ["a", "b"]
     for ax, low, high in zip(axes, ((1, 2), (1, 3), (2, 3)), ((3, 4), (3, 5), (4, 5)), strict=True):
-        (outline,) = ax.collections  # of "a" alone
+        (outline,) = ax.collections  # of "a" only
         corners = outline.get_paths()[0].vertices
         np.testing.assert_allclose(corners.min(axis=0), np.subtract(low, 0.5))
         np.testing.assert_allclose(corners.max(axis=0), np.add(high, 0.5))
 
 
-def test_no_structure_is_left_out(axes):
+def test_every_structure_is_outlined_when_colors_repeat(axes):
     inside = np.zeros((5, 5, 5), dtype=bool)
     inside[1:4, 1:4, 1:4] = True
     many = {str(i): inside for i in range(11)}
@@ -47,14 +47,14 @@ def test_no_structure_is_left_out(axes):
     assert all(len(ax.collections) == 11 for ax in axes)
 
 
-def test_an_image_alone(axes):
+def test_an_image_without_structures_has_no_legend(axes):
     assert orthogonal_views(axes, np.zeros((4, 4, 4))) == []
     assert all(len(ax.images) == 1 for ax in axes)
 
 
 @pytest.fixture
 def result():
-    """What a view needs of a registration."""
+    """The attributes of a registration that views use."""
     rng = np.random.default_rng(0)
     return SimpleNamespace(
         spacing=(1.0, 2.0, 1.5),
@@ -64,7 +64,7 @@ def result():
     )
 
 
-def test_a_view_to_scroll_through(result):
+def test_the_interactive_view_has_the_images_on_the_grid_of_the_registration(result):
     target = nib.Nifti1Image(np.ones((6, 7, 8), dtype=np.float32), np.eye(4))
     volumes = interactive_view(result, target).volumes
     assert [v.name for v in volumes] == ["target.nii", "deformed source.nii", "ln det.nii"]
@@ -73,29 +73,28 @@ def test_a_view_to_scroll_through(result):
     assert read.header.get_zooms() == (1.0, 2.0, 1.5)
 
 
-def test_without_a_viewer_the_view_stands_still(result, monkeypatch):
+def test_without_ipyniivue_the_view_is_a_static_figure(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipyniivue", None)
     figure = interactive_view(result, np.ones((6, 7, 8)))
-    assert len(figure.axes) == 10  # three rows and a colour bar
+    assert len(figure.axes) == 10  # three rows and a color bar
     figure.savefig(io.BytesIO())
     assert figure.axes[0].images[0].axes.get_aspect() == 2.0  # mm up by mm across
     with pytest.raises(ValueError, match="expected a registration in 3D"):
         interactive_view(SimpleNamespace(spacing=(1.0, 1.0)))
 
 
-def test_a_map_has_one_scale(axes):
+def test_all_planes_of_a_map_have_the_same_color_scale(axes):
     values = np.random.default_rng(0).standard_normal((5, 6, 7))
     map_views(axes, values)
     limits = {ax.images[0].get_clim() for ax in axes}
-    reach = np.abs(values).max()
-    assert limits == {(-reach, reach)}
+    maximum = np.abs(values).max()
+    assert limits == {(-maximum, maximum)}
     assert map_views(axes, np.zeros((5, 6, 7)), low=0.0).get_clim() == (0.0, 1.0)
 
 
-def test_an_overview_keeps_proportions(result):
-    """Voxels twice as high as wide are drawn so."""
+def test_the_overview_has_the_aspect_ratio_of_the_voxels(result):
     record = SimpleNamespace(iteration=0, shape=(6, 7, 8), prior=1.0, likelihood=2.0, alpha=3.0)
     extra = {"history": (record,), "alpha_interval": None, "status": "A sentence."}
-    made = SimpleNamespace(**vars(result), **extra, displacement=np.zeros((3, 6, 7, 8)))
-    figure = overview(made, result.deformed, result.deformed)
+    complete = SimpleNamespace(**vars(result), **extra, displacement=np.zeros((3, 6, 7, 8)))
+    figure = overview(complete, result.deformed, result.deformed)
     assert [ax.get_aspect() for ax in figure.axes[:6]] == [2.0] * 6

@@ -1,29 +1,31 @@
-"""Launch a compiled kernel where its arrays live: by numba on the host, by CUDA on a GPU.
+"""Launch a compiled kernel where its arrays live: numba on the host, CUDA on a GPU.
 
-Every kernel is written twice in its folder, in `kernels.py` (numba) and in `kernels.cu` (CUDA C),
-under one name and with its arguments in one order: inputs, scalars, (CUDA only: sizes,) outputs.
+Every kernel is implemented twice in its folder, in ``kernels.py`` (numba) and in ``kernels.cu``
+(CUDA C), with the same name and order of arguments: inputs, scalars, sizes (CUDA only), outputs.
 """
 
 import functools
 import importlib
 import re
+from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
-from fourierreg.backend import array_module, backend_of, on_device
+from fourierreg.backend import Array, array_module, backend_of, on_device
 from fourierreg.backend.mock_device import count, kernel_array
-from fourierreg.errors import InputError, InputTypeError
+from fourierreg.errors import InputError
 
-THREADS = 256  # of a block
-JOB_THREADS = 512  # of a block that does a whole job; leaves 128 registers to each
-SHARED_BYTES = 48 * 1024  # of shared memory that a block has on any GPU
+THREADS = 256  # threads per block of a kernel with one thread per voxel
+JOB_THREADS = 512  # threads per block of a kernel with one block per job (128 registers each)
+SHARED_BYTES = 48 * 1024  # shared memory that every GPU offers a block
 MAX_INDEX = 2**31 - 1  # kernels index a vector field with 32 bits
-PARALLEL_SIZE = 500_000  # array elements on small grids above which several threads pay
+PARALLEL_SIZE = 500_000  # elements of an array on a small grid above which multithreading pays
 
 
 @functools.cache
-def device_source(package, real):
+def device_source(package: str, real: str) -> str:
     """CUDA C of the kernels of a package for `real` ("float" or "double")."""
     header = resources.files("fourierreg.backend").joinpath("device.h").read_text()
     body = resources.files(package).joinpath("kernels.cu").read_text()
@@ -31,91 +33,133 @@ def device_source(package, real):
 
 
 @functools.cache
-def parameters(package, name):
-    """C types of the parameters of a CUDA kernel by name, in order, without `const`."""
+def kernel_parameters(package: str, name: str) -> dict[str, str]:
+    """C type of each parameter of a CUDA kernel, in order, without `const`."""
     body = resources.files(package).joinpath("kernels.cu").read_text()
-    inside = re.search(rf"FOURIERREG_KERNEL {name}\(([^)]*)\)", body)[1]
-    found = [re.fullmatch(r"\s*(?:const )?(.*?)(\w+)\s*", one) for one in inside.split(",")]
-    return {one[2]: one[1].strip() for one in found}
+    signature = re.search(rf"FOURIERREG_KERNEL {name}\(([^)]*)\)", body)
+    if signature is None:
+        raise LookupError(f"{package} has no CUDA kernel {name!r}")
+    parameters = {}
+    for declaration in signature[1].split(","):
+        kind, parameter = re.findall(r"^\s*(?:const )?(.*?)(\w+)\s*$", declaration)[0]
+        parameters[parameter] = kind.strip()
+    return parameters
 
 
-def _check_types(package, name, arrays, real):
-    """Refuse an array of another type than the CUDA kernel declares: a GPU would misread it."""
+def _check_dtypes(package: str, name: str, arrays: Sequence[Array], real: type) -> None:
+    """Raise a TypeError where a dtype differs from the declaration, which a GPU would misread."""
     dtypes = {"real *": real, "double *": np.float64, "long long *": np.int64}
-    asked = {k: dtypes[c] for k, c in parameters(package, name).items() if c.endswith("*")}
-    asked.pop("scratch", None)
-    for (parameter, dtype), array in zip(asked.items(), arrays, strict=True):
+    pointers = {
+        parameter: dtypes[kind]
+        for parameter, kind in kernel_parameters(package, name).items()
+        if kind.endswith("*") and parameter != "scratch"
+    }
+    for (parameter, dtype), array in zip(pointers.items(), arrays, strict=True):
         if array.dtype != dtype:
-            raise InputTypeError(
-                f"{parameter} of {name}: expected {np.dtype(dtype)}, got {array.dtype}"
-            )
+            raise TypeError(f"{parameter} of {name}: expected {np.dtype(dtype)}, got {array.dtype}")
 
 
-def device_kernel(source, name):
+def device_kernel(source: str, name: str) -> Any:
     """The compiled CUDA kernel `name` of a source."""
     from fourierreg.backend import _cupy
 
     return _cupy.device_kernel(source, name)
 
 
-def launch(package, name, inputs, scalars, outputs, *, sizes, blocks, scratch=0, parallel=True):
-    """Run kernel `name` of a package.
+def launch(
+    package: str,
+    name: str,
+    inputs: Sequence[Array],
+    scalars: Sequence[float],
+    outputs: Sequence[Array],
+    *,
+    sizes: Sequence[int],
+    blocks: tuple[int, ...],
+    scratch: int = 0,
+    parallel: bool = True,
+) -> None:
+    """Run a kernel on the backend of its arrays.
 
     Parameters
     ----------
     package, name : str
+        Package whose ``kernels`` define the kernel, and the kernel's name.
     inputs, outputs : sequences of contiguous arrays
         The dtype of the first output is `real` in the kernel.
     scalars : sequence of float
         Passed as `real`.
     sizes : sequence of int
-        Array sizes, for CUDA, which indexes within one pair or job with 32 bits.
+        Array sizes (CUDA only).
     blocks : tuple of int
-        The grid of blocks, for CUDA.
+        Grid of blocks (CUDA only).
     scratch : int
-        Elements of type `real` of private memory of every block, for CUDA: shared memory where they
-        fit, else an array after the outputs. A block with scratch does one job.
+        Elements of type `real` of scratch memory per block (CUDA only): in shared memory where
+        they fit, else in an array that is passed after the outputs. A kernel with scratch runs one
+        block per job.
     parallel : bool
         Whether numba may use several threads. For less than a millisecond of work they gain
-        little, and cost much as soon as another process needs the other cores.
+        little, and they are slow when another process needs the cores.
+
+    Raises
+    ------
+    InputError
+        The grid has more points than a GPU's kernels can index.
     """
     kind = outputs[0].dtype.type
     scalars = [kind(x) for x in scalars]
     if on_device(outputs[0]):
-        if 3 * blocks[0] * THREADS > MAX_INDEX and not scratch:
-            raise InputError(
-                f"a grid of {blocks[0] * THREADS} points is more than a GPU's kernels index "
-                f"({MAX_INDEX // 3}): use set_backend('numpy')"
-            )
-        source = device_source(package, "double" if kind is np.float64 else "float")
         arguments = [*inputs, *scalars, *(np.int32(n) for n in sizes), *outputs]
-        threads, shared = (JOB_THREADS if scratch else THREADS), scratch * kind().itemsize
-        if shared > SHARED_BYTES:
-            arguments.append(array_module(outputs[0]).empty((blocks[0], scratch), dtype=kind))
-            shared = 0
-        elif scratch:
-            arguments.append(np.uintp(0))
-        device_kernel(source, name)(blocks, (threads,), tuple(arguments), shared_mem=shared)
+        _launch_cuda(package, name, arguments, outputs[0], blocks, scratch)
         return
-    kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     if backend_of(outputs[0]) == "mock":
         count(name)
-        _check_types(package, name, [*inputs, *outputs], kind)
+        _check_dtypes(package, name, [*inputs, *outputs], kind)
         inputs, outputs = [kernel_array(a) for a in inputs], [kernel_array(a) for a in outputs]
+    _run_numba(package, name, [*inputs, *scalars, *outputs], parallel)
+
+
+def _launch_cuda(
+    package: str,
+    name: str,
+    arguments: list[Any],
+    output: Array,
+    blocks: tuple[int, ...],
+    scratch: int,
+) -> None:
+    """Launch a CUDA kernel, with its scratch in shared memory or in a new array."""
+    kind = output.dtype.type
+    if 3 * blocks[0] * THREADS > MAX_INDEX and not scratch:
+        raise InputError(
+            f"image: expected at most {MAX_INDEX // 3} points, which is what a GPU's kernels can "
+            f"index; got {blocks[0] * THREADS}: use set_backend('numpy')"
+        )
+    source = device_source(package, "double" if kind is np.float64 else "float")
+    threads, shared = (JOB_THREADS if scratch else THREADS), scratch * kind().itemsize
+    if shared > SHARED_BYTES:
+        arguments.append(array_module(output).empty((blocks[0], scratch), dtype=kind))
+        shared = 0
+    elif scratch:
+        arguments.append(np.uintp(0))
+    device_kernel(source, name)(blocks, (threads,), tuple(arguments), shared_mem=shared)
+
+
+def _run_numba(package: str, name: str, arguments: list[Any], parallel: bool) -> None:
+    """Run a numba kernel, on one thread or on all."""
+    kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     kernel = getattr(kernels, name)
     if parallel:
-        kernel(*inputs, *scalars, *outputs)
+        kernel(*arguments)
         return
     import numba  # loaded with the kernels
 
     threads = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
-        kernel(*inputs, *scalars, *outputs)
+        kernel(*arguments)
     finally:
         numba.set_num_threads(threads)
 
 
-def voxel_blocks(count, pairs=1):
-    """Grid of blocks with one thread per voxel."""
+def voxel_blocks(count: int, pairs: int = 1) -> tuple[int, int]:
+    """Grid of blocks with one thread per voxel of every pair."""
     return ((count + THREADS - 1) // THREADS, pairs)

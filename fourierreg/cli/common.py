@@ -1,4 +1,4 @@
-"""What commands share: options, the progress bar, the closing table."""
+"""What commands share: interruptions, progress bars, labels, the closing table."""
 
 import json
 import math
@@ -7,17 +7,17 @@ import sys
 
 from fourierreg.errors import InputError
 
-_interruptions: list[int] = []  # signals that came; compiled code may swallow the exception of one
+_interruptions: list[int] = []  # received signals; compiled code may swallow their exception
 
 
 def interrupt(signum, frame):
-    """Signal handler: stop here, or, where the exception is swallowed, at the next iteration."""
+    """Signal handler: stop here or, if the exception is swallowed, at the next iteration."""
     _interruptions.append(signum)
     raise KeyboardInterrupt
 
 
 def forget_interruptions():
-    """Before a command runs."""
+    """Reset the handler before a command runs."""
     _interruptions.clear()
 
 
@@ -26,16 +26,8 @@ def _stop_if_interrupted():
         raise KeyboardInterrupt
 
 
-def add_common_options(parser, backend=False):
-    """--quiet, --json and, for commands that compute on it, --backend."""
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
-    parser.add_argument("--json", action="store_true", help="print result.json instead of a table")
-    if backend:
-        parser.add_argument("--backend", default="numpy", help="numpy (default) or cupy")
-
-
 def without_nan(value):
-    """A report with None for NaN, which JSON has none of (Dice of a label that is not there)."""
+    """A report with None for NaN, which JSON lacks (Dice of a label that is missing)."""
     if isinstance(value, dict):
         return {name: without_nan(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -44,7 +36,7 @@ def without_nan(value):
 
 
 def alpha_rows(result):
-    """Rows of the closing table on α and the noise."""
+    """Rows of the closing table about α and the noise."""
     rows = [("α", f"{result.alpha:.3g}")]
     interval = result.alpha_interval
     if interval is not None:
@@ -59,7 +51,7 @@ def alpha_rows(result):
 
 
 def finish(options, rows, report, folder, result):
-    """Print a table or JSON; a run that did not converge says so and ends with 1."""
+    """Print a table or JSON; the exit code is 1 for a run that did not converge."""
     jacobian = report["jacobian"]
     rows = [
         *rows,
@@ -77,7 +69,7 @@ def finish(options, rows, report, folder, result):
 
 
 class Progress:
-    """A progress bar fed by the optimiser's callback; appears after two seconds."""
+    """A progress bar updated by the callback of the optimizer; appears after two seconds."""
 
     def __init__(self, doing, options):
         self.doing, self.disable = doing, options.quiet or options.json
@@ -110,8 +102,7 @@ class Progress:
 
 
 class Count:
-    """A progress bar over a known number of things, with the time left; appears after two
-    seconds."""
+    """A progress bar over a known number of items, with the remaining time."""
 
     def __init__(self, doing, unit, options):
         self.doing, self.unit = doing, unit
@@ -125,7 +116,7 @@ class Count:
         _stop_if_interrupted()
         from tqdm import tqdm
 
-        if self.bar is None:  # what was finished before counts as done, not as work
+        if self.bar is None:  # items of an earlier run count as done, but not for the speed
             self.bar = tqdm(
                 desc=self.doing,
                 total=total,
@@ -142,19 +133,19 @@ class Count:
             self.bar.close()
 
 
-def no_labels_of_a_table(options):
-    """Refuse labels for a folder of many pairs, whose table has the Dice of its own."""
+def refuse_labels_of_label_run(options):
+    """Refuse label options for the folder of a label run, whose table has the Dice."""
 
     for name in ("source_labels", "target_labels", "structures"):
         if getattr(options, name) is not None:
             raise InputError(
-                f"{name}: {options.directory} holds many pairs, whose Dice stands in its table; "
+                f"{name}: {options.directory} holds many pairs, whose Dice is in its table; "
                 "leave it out (labels and structures are given to `fourierreg label`)"
             )
 
 
 def read_label_pair(options):
-    """Both label maps, or None; one without the other is refused."""
+    """Both label maps, or None; one without the other is an error."""
     from fourierreg.data.nifti import read_labels
 
     given = options.source_labels, options.target_labels
@@ -165,18 +156,8 @@ def read_label_pair(options):
     return read_labels(given[0], "--source-labels"), read_labels(given[1], "--target-labels")
 
 
-def noise_of(text):
-    """The value of --sigma: a number or "estimate"; None where not given."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def write_pair(folder, result, source, target, files, parameters, options, extra):
-    """Write the folder of a run on two images; returns its report.
+def write_run(folder, result, source, target, files, parameters, options, extra):
+    """Write the output folder of a run on two images; returns its report.
 
     Parameters
     ----------
@@ -184,12 +165,12 @@ def write_pair(folder, result, source, target, files, parameters, options, extra
     result : Registration
     source, target : nibabel images
     files : dict
-        Name to path of every input.
+        Path of every input by name.
     parameters : dict
         Keywords that repeat the run from Python.
     options : argparse.Namespace
     extra : dict
-        What else the report says.
+        Further entries of the report.
     """
     from fourierreg.data.nifti import sha256
     from fourierreg.image.geometry import Geometry, resample_onto
@@ -201,8 +182,8 @@ def write_pair(folder, result, source, target, files, parameters, options, extra
     }
     for name, scale in zip(("source", "target"), result.scales, strict=True):
         inputs[name]["divided_by"] = scale
-    report = {**output.describe(result, inputs, parameters, options.arguments), **extra}
+    report = {**output.result_record(result, inputs, parameters, options.arguments), **extra}
     moved = resample_onto(source.get_fdata(), Geometry.of(source), result.geometry)
     images = moved / result.scales[0], target.get_fdata() / result.scales[1]
-    output.write(folder, result, *images, report)
+    output.write_results(folder, result, *images, report)
     return report

@@ -3,40 +3,39 @@
 import json
 
 from fourierreg.cli.common import (
-    add_common_options,
-    no_labels_of_a_table,
     read_label_pair,
+    refuse_labels_of_label_run,
     without_nan,
 )
+from fourierreg.cli.options import COMMON, LABELS, add_options
 
 
 def add_to(commands):
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "evaluate", help="how good a run, or a table of runs, is", description=run.__doc__
+        "evaluate", help="quality of a run, or of a table of runs", description=run.__doc__
     )
     parser.add_argument("directory", metavar="DIR", help="of map-alpha, register or label")
-    parser.add_argument("--source-labels", help="labels on the source, for Dice")
-    parser.add_argument("--target-labels", help="labels on the target, for Dice")
-    parser.add_argument(
-        "--structures", help="neuromorphometrics, or a CSV table with columns value,structure"
-    )
-    add_common_options(parser)
+    add_options(parser, *LABELS, "--structures", *COMMON)
     parser.set_defaults(run=run)
 
 
 def run(options):
-    """Print what a folder's registrations are worth: α, Jacobian, inverse consistency, Dice of
+    """Print the quality of a folder's registrations: α, Jacobian, inverse consistency, and Dice of
     every (merged) structure before and after."""
-    from fourierreg.data.structures import structures_of
-    from fourierreg.results.evaluation import evaluate_run, evaluate_table, is_table
+    from fourierreg.data.structures import resolve_structures
+    from fourierreg.results.evaluation import (
+        evaluate_label_run,
+        evaluate_registration,
+        is_label_run,
+    )
 
-    if is_table(options.directory):
-        no_labels_of_a_table(options)
-        report = evaluate_table(options.directory)
+    if is_label_run(options.directory):
+        refuse_labels_of_label_run(options)
+        report = evaluate_label_run(options.directory)
     else:
-        structures = None if options.structures is None else structures_of(options.structures)
-        report = evaluate_run(options.directory, read_label_pair(options), structures)
+        structures = None if options.structures is None else resolve_structures(options.structures)
+        report = evaluate_registration(options.directory, read_label_pair(options), structures)
     if options.json:
         print(json.dumps(without_nan(report), indent=1, allow_nan=False))
     elif not options.quiet:

@@ -4,6 +4,7 @@ import argparse
 import errno
 import signal
 import sys
+import traceback
 
 from fourierreg import __version__
 from fourierreg.cli import (
@@ -20,9 +21,10 @@ from fourierreg.cli import (
     train,
 )
 from fourierreg.cli.common import forget_interruptions, interrupt
+from fourierreg.errors import InputError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# What commands call some arguments of the functions they serve.
+# Options whose name differs from the argument of the function.
 ALIASES = {"out": ("output",), "folder": ("directory", "output")}
 EPILOG = """\
 examples:
@@ -35,7 +37,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports errors in one line."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -44,8 +46,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv=None):
     """Run the command line; returns the exit code.
 
-    0; 1 where a run did not converge, or some of many files or pairs failed; 2 for bad input or a
-    system that refuses; 130 when interrupted.
+    0; 1 if a run did not converge, or some of many files or pairs failed; 2 for bad input, or a
+    disk or permission that prevents the run; 3 for a bug; 130 when interrupted.
     """
     parser, commands = _parser()
     options = parser.parse_args(argv)
@@ -57,50 +59,47 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("fourierreg: interrupted; nothing incomplete was left behind", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        if not _is_for_the_user(error):
-            raise
+    except InputError as error:
         text = _with_options(str(error), commands[options.command])
         print(f"fourierreg {options.command}: {text}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # what read our output has closed it
+    except BrokenPipeError:  # the reader of our output has closed it
         sys.stdout = None
         return 1
-    except OSError as error:  # of the system, wherever it came up: a disk, a permission
+    except OSError as error:  # a disk or a permission, wherever it came up
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno == errno.ENOSPC
         why = "the disk is full; free space" if full else f"{error.strerror or error}; see to it"
         print(f"fourierreg {options.command}: {where}{why} and run again", file=sys.stderr)
         return 2
+    except Exception as error:
+        traceback.print_exc()
+        print(
+            f"fourierreg {options.command}: this is a bug ({type(error).__name__}); please report "
+            "it with the lines above and the command",
+            file=sys.stderr,
+        )
+        return 3
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _with_options(text, command):
-    """An error that begins with the name of a Python argument, with that of the option instead."""
+    """An error message with the names of options in place of those of Python arguments."""
     known = {action.dest: action for action in command._actions}
     names, colon, rest = text.partition(":")
-    said = []
+    renamed = []
     for name in names.split(", "):
         action = next((known[n] for n in (name, *ALIASES.get(name, ())) if n in known), None)
         if action is None:
             return text
-        said.append(action.option_strings[-1] if action.option_strings else action.metavar)
-    return ", ".join(said) + colon + rest
-
-
-def _is_for_the_user(error):
-    """Whether an exception comes from a check (its own module raised it), not from a bug."""
-    traceback = error.__traceback__
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    name = traceback.tb_frame.f_globals.get("__name__", "")
-    return name.split(".")[0] == "fourierreg"
+        renamed.append(action.option_strings[-1] if action.option_strings else action.metavar)
+    return ", ".join(renamed) + colon + rest
 
 
 def _parser():
-    """The parser, and those of the commands by name."""
+    """The parser, and the parsers of the commands by name."""
     parser = _Parser(
         prog="fourierreg",
         description="Register a pair of images and infer the regularization strength α.",

@@ -5,14 +5,13 @@ import os
 
 from fourierreg.cli.common import (
     Progress,
-    add_common_options,
     alpha_rows,
     finish,
-    noise_of,
     read_label_pair,
     without_nan,
-    write_pair,
+    write_run,
 )
+from fourierreg.cli.options import COMMON, LABELS, MODEL, add_options, model_keywords, sigma_of
 from fourierreg.errors import InputError
 
 
@@ -21,9 +20,8 @@ def add_to(commands):
     infer = commands.add_parser(
         "map-alpha", help="infer α for a pair, and register it", description=_map_alpha.__doc__
     )
-    _pair_arguments(infer)
-    infer.add_argument("--posterior", choices=["marginal", "joint"], default="marginal")
-    infer.add_argument("--alpha0", type=float, default=3.0, help="where the search starts")
+    _add_pair_arguments(infer)
+    add_options(infer, "--posterior", "--alpha0")
     infer.add_argument(
         "--alpha-prior",
         type=float,
@@ -36,41 +34,28 @@ def add_to(commands):
     fixed = commands.add_parser(
         "register", help="register at a given α", description=_register.__doc__
     )
-    _pair_arguments(fixed)
-    fixed.add_argument("--alpha", type=float, required=True)
-    fixed.add_argument(
-        "--similarity", choices=["ssd", "ncc", "lncc", "mi"], default="ssd", help="default ssd"
-    )
+    _add_pair_arguments(fixed)
+    fixed.add_argument("--alpha", type=float, default=3.0, help="default 3")
+    add_options(fixed, "--similarity")
     fixed.add_argument("--weight", type=float, help="γ of the similarity, instead of σ and ρ")
     fixed.set_defaults(run=_register)
 
 
-def _pair_arguments(parser):
+def _add_pair_arguments(parser):
     parser.add_argument("source", metavar="SOURCE", help="3D NIfTI image, skull-stripped")
     parser.add_argument("target", metavar="TARGET", help="3D NIfTI image, affinely aligned to it")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR")
-    parser.add_argument("--modes", type=int, default=16, help="band per axis (default 16)")
-    parser.add_argument("--sigma", help='noise σ, or "estimate" (default, for ssd)')
-    parser.add_argument("--decimation", type=float, help="ρ, the fraction of independent voxels")
-    parser.add_argument("--num-steps", type=int, help="of the geodesic (default 5)")
-    parser.add_argument(
-        "--dynamics",
-        choices=["epdiff", "stationary"],
-        default="epdiff",
-        help="geodesic (default), or the flow of a stationary velocity",
-    )
-    parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
-    parser.add_argument("--max-iterations", type=int, help="of one fit, on any grid")
+    add_options(parser, "--output", *MODEL, "--sigma", "--decimation", "--max-iterations")
     parser.add_argument(
         "--uncertainty",
         action="store_true",
         help="also write uncertainty.nii.gz: standard deviation of the displacement in mm, one "
         "volume per array axis",
     )
+    parser.add_argument(
+        "--evidence", action="store_true", help="also estimate the log evidence of the model"
+    )
     parser.add_argument("--mask", help="voxels of the target that count")
-    parser.add_argument("--source-labels", help="labels on the source, for Dice")
-    parser.add_argument("--target-labels", help="labels on the target, for Dice")
-    add_common_options(parser, backend=True)
+    add_options(parser, *LABELS, *COMMON, "--backend")
 
 
 def _map_alpha(options):
@@ -83,8 +68,6 @@ def _map_alpha(options):
         "alpha0": options.alpha0,
         "alpha_prior": options.alpha_prior,
     }
-    if options.sigma is None:
-        options.sigma = "estimate"
     return _run_pair(options, map_alpha, parameters, "inferring α")
 
 
@@ -94,14 +77,13 @@ def _register(options):
 
     parameters = {
         "alpha": options.alpha,
-        "similarity": options.similarity,
         "weight": options.weight,
     }
     return _run_pair(options, register, parameters, "registering")
 
 
 def _run_pair(options, function, parameters, doing):
-    """Read, compute, write: what `map-alpha` and `register` share."""
+    """Read, compute, write: shared by `map-alpha` and `register`."""
     from fourierreg.backend import set_backend
     from fourierreg.data.nifti import read_image
     from fourierreg.results import folder as output
@@ -111,13 +93,11 @@ def _run_pair(options, function, parameters, doing):
     source, target = (read_image(path, name) for name, path in files.items())
     labels = read_label_pair(options)
     parameters |= {
-        "modes": options.modes,
-        "sigma": noise_of(options.sigma),
+        **model_keywords(options),
+        "sigma": sigma_of(options.sigma),
         "decimation": options.decimation,
-        "num_steps": options.num_steps,
-        "dynamics": options.dynamics,
-        "velocity_scale": options.velocity_scale,
         "uncertainty": options.uncertainty,
+        "evidence": options.evidence,
     }
     if options.max_iterations is not None:
         parameters["max_iterations"] = options.max_iterations
@@ -126,23 +106,25 @@ def _run_pair(options, function, parameters, doing):
         files["mask"] = options.mask
         mask = _mask_on(target, options.mask)
     new = not os.path.exists(options.output)
-    folder = output.prepare_folder(options.output)
+    folder = output.make_output_folder(options.output)
     try:
         with Progress(doing, options) as progress:
             result = function(source, target, mask=mask, callback=progress, **parameters)
     except BaseException:
-        if new:  # nothing was computed: leave nothing
+        if new:  # nothing was computed: leave no folder
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
-    parameters["num_steps"] = result.num_steps
+    parameters["num_steps"] = result.model.num_steps
     rows, extra = alpha_rows(result), {}
+    if result.log_evidence is not None:
+        rows.append(("log evidence", f"{result.log_evidence:.1f}"))
     if labels is not None:
         extra["dice"] = _dice(result, *labels)
         before, after = (extra["dice"][f"mean_{when}"] for when in ("before", "after"))
         if before is not None:
             rows.append(("mean Dice", f"{before:.3f} before, {after:.3f} after"))
-    report = write_pair(folder, result, source, target, files, parameters, options, extra)
+    report = write_run(folder, result, source, target, files, parameters, options, extra)
     return finish(options, rows, report, folder, result)
 
 
@@ -162,9 +144,9 @@ def _mask_on(target, path):
 
 def _dice(result, source_labels, target_labels):
     """Dice of every label before (headers only) and after."""
-    from fourierreg.image.metrics import overlaps_of
+    from fourierreg.image.metrics import dice_before_and_after
 
-    found = overlaps_of(result, source_labels, target_labels)
+    found = dice_before_and_after(result, source_labels, target_labels)
     before, after = found.pop("mean")
     return without_nan(
         {

@@ -2,7 +2,7 @@
 
 import json
 
-from fourierreg.cli.common import add_common_options
+from fourierreg.cli.options import COMMON, add_options
 
 
 def add_to(commands):
@@ -12,33 +12,29 @@ def add_to(commands):
     )
     parser.add_argument("folder", metavar="FOLDER", help="BIDS-like, or SUBJECT_….nii.gz")
     parser.add_argument("-o", "--output", required=True, metavar="PAIRS.csv")
-    parser.add_argument("--num-pairs", type=int, help="so many (default all)")
-    parser.add_argument(
-        "--fractions",
-        type=float,
-        nargs=3,
-        default=[0.70, 0.15, 0.15],
-        metavar=("TRAIN", "VALIDATION", "TEST"),
-        help="of the subjects (default 0.7 0.15 0.15)",
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    add_common_options(parser)
+    parser.add_argument("--num-pairs", type=int, help="this many (default all)")
+    add_options(parser, "--fractions", help="of the subjects (default 0.7 0.15 0.15)")
+    add_options(parser, "--seed")
+    add_options(parser, *COMMON)
     parser.set_defaults(run=run)
 
 
 def run(options):
     """List ordered pairs of scans of different subjects, split by subject: scans of one person
-    never stand on both sides of a split, and a pair lies within one."""
+    are never on both sides of a split, and a pair lies within one."""
     from collections import Counter
     from pathlib import Path
 
-    from fourierreg.data.manifest import find_scans, make_pairs, split_subjects, write_pairs
-    from fourierreg.results.folder import prepare_folder
+    from fourierreg.data.manifest import write_pairs
+    from fourierreg.data.pairing import make_pairs
+    from fourierreg.data.scans import find_scans
+    from fourierreg.data.splits import split_subjects
+    from fourierreg.results.folder import make_output_folder
 
     scans = find_scans(options.folder)
     splits = split_subjects((s.subject for s in scans), options.fractions, options.seed)
     pairs = make_pairs(scans, splits, num_pairs=options.num_pairs, seed=options.seed)
-    prepare_folder(Path(options.output).parent)
+    make_output_folder(Path(options.output).parent)
     write_pairs(options.output, pairs)
     counts = dict(Counter(pair.split for pair in pairs))
     if options.json:

@@ -5,12 +5,11 @@ import json
 from fourierreg.cli.common import (
     Count,
     Progress,
-    add_common_options,
     alpha_rows,
     finish,
-    noise_of,
-    write_pair,
+    write_run,
 )
+from fourierreg.cli.options import COMMON, add_options, sigma_of
 from fourierreg.errors import InputError
 
 
@@ -26,13 +25,13 @@ def add_to(commands):
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="with --refine a folder; with --pairs a CSV table"
     )
-    parser.add_argument("--sigma", help="noise σ that α is to be quoted with")
+    add_options(parser, "--sigma", default=None, help="noise σ that α is quoted with")
     parser.add_argument(
         "--refine",
         action="store_true",
-        help="confirm the prediction by a registration or two, or fall back to the full estimate",
+        help="confirm the prediction by one or two registrations, or estimate α in full",
     )
-    add_common_options(parser, backend=True)
+    add_options(parser, *COMMON, "--backend")
     parser.set_defaults(run=run)
 
 
@@ -42,8 +41,8 @@ def run(options):
     from fourierreg.learning.pretrained import load_model
 
     set_backend(options.backend)
-    one = options.source is not None and options.target is not None
-    if one == (options.pairs is not None) or (options.pairs and options.source):
+    single = options.source is not None and options.target is not None
+    if single == (options.pairs is not None) or (options.pairs and options.source):
         raise InputError("SOURCE, TARGET, --pairs: expected two images, or a table of pairs")
     if options.refine and options.output is None:
         raise InputError("--output: expected a folder for the registration of --refine")
@@ -52,17 +51,17 @@ def run(options):
     if options.pairs is None and options.output is not None and not options.refine:
         raise InputError("--output: nothing to write for one prediction; leave it out, or --refine")
     model = load_model(options.model)
-    return (_many if options.pairs is not None else _one)(options, model)
+    return (_predict_table if options.pairs is not None else _predict_pair)(options, model)
 
 
-def _one(options, model):
+def _predict_pair(options, model):
     from fourierreg.data.nifti import read_image
     from fourierreg.learning.prediction import predict_alpha
     from fourierreg.results import folder as output
 
     source = read_image(options.source, "source")
     target = read_image(options.target, "target")
-    sigma = noise_of(options.sigma)
+    sigma = sigma_of(options.sigma)
     if not options.refine:
         found = predict_alpha(model, source, target, sigma=sigma)
         if options.json:
@@ -70,10 +69,10 @@ def _one(options, model):
         elif not options.quiet:
             print(f"α      {found.alpha:.3g}\nstatus {found.status}\ntime   {found.seconds:.2f} s")
         return 0
-    folder = output.prepare_folder(options.output)
+    folder = output.make_output_folder(options.output)
     with Progress("refining α", options) as progress:
         found = predict_alpha(model, source, target, sigma=sigma, refine=True, callback=progress)
-    parameters = {**found.settings, "num_steps": found.registration.num_steps}
+    parameters = {**found.settings, "num_steps": found.registration.model.num_steps}
     extra = {
         "model": str(model.path.name),
         "predicted": found.predicted,
@@ -81,7 +80,7 @@ def _one(options, model):
         "prediction_status": found.status,
     }
     files = {"source": options.source, "target": options.target}
-    report = write_pair(
+    report = write_run(
         folder, found.registration, source, target, files, parameters, options, extra
     )
     rows = [
@@ -92,7 +91,7 @@ def _one(options, model):
     return finish(options, rows, report, folder, found.registration)
 
 
-def _many(options, model):
+def _predict_table(options, model):
     import sys
     from pathlib import Path
 
@@ -103,9 +102,9 @@ def _many(options, model):
 
     pairs = read_pairs(options.pairs)
     if options.output is not None:
-        output.prepare_folder(Path(options.output).parent)
+        output.make_output_folder(Path(options.output).parent)
     with Count("predicting", "pairs", options) as progress:
-        found = predict_pairs(model, pairs, sigma=noise_of(options.sigma), callback=progress)
+        found = predict_pairs(model, pairs, sigma=sigma_of(options.sigma), callback=progress)
     rows = []
     for pair, result in zip(pairs, found, strict=True):
         plain = (

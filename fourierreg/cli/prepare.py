@@ -3,7 +3,8 @@
 import json
 import sys
 
-from fourierreg.cli.common import Count, add_common_options
+from fourierreg.cli.common import Count
+from fourierreg.cli.options import COMMON, add_options
 from fourierreg.errors import InputError
 
 
@@ -13,28 +14,28 @@ def add_to(commands):
         "prepare", help="T1 scans onto a common cube", description=run.__doc__
     )
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="T1 scans, skull-stripped")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR")
+    add_options(parser, "--output")
     parser.add_argument("--labels", nargs="+", metavar="LABELS", help="one per image, in order")
     parser.add_argument(
         "--masks", nargs="+", metavar="MASK", help="brains, one per image, in order"
     )
     parser.add_argument("--template", help="skull-stripped image (default ICBM 2009c)")
-    parser.add_argument("--size", type=int, default=128, help="voxels per axis (default 128)")
+    add_options(parser, "--size", default=128, help="voxels per axis (default 128)")
     parser.add_argument("--spacing", type=float, help="mm per voxel (default 204.8 / size)")
-    parser.add_argument("--no-n4", action="store_true", help="leave the bias field")
+    parser.add_argument("--no-n4", action="store_true", help="do not correct the bias field")
     parser.add_argument("--no-affine", action="store_true", help="already in the template's space")
-    add_common_options(parser)
+    add_options(parser, *COMMON)
     parser.set_defaults(run=run)
 
 
 def run(options):
     """Bring T1 scans to a template's space on a cube: N4 bias correction, affine of twelve degrees
-    of freedom, one interpolation, intensities in [0, 1]; labels alongside. Every scan leaves
+    of freedom, one interpolation, intensities in [0, 1]; labels alongside. Every scan gives
     NAME.nii.gz, NAME_labels.nii.gz, NAME_affine.mat (ITK; `apply` takes it) and NAME.json."""
     from fourierreg.preparation.files import prepare_files
-    from fourierreg.results.folder import prepare_folder
+    from fourierreg.results.folder import make_output_folder
 
-    folder = prepare_folder(options.output)
+    folder = make_output_folder(options.output)
     for name, given in (("--labels", options.labels), ("--masks", options.masks)):
         if given is not None and len(given) != len(options.images):
             raise InputError(

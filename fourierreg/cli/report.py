@@ -2,7 +2,8 @@
 
 import json
 
-from fourierreg.cli.common import add_common_options, no_labels_of_a_table, read_label_pair
+from fourierreg.cli.common import read_label_pair, refuse_labels_of_label_run
+from fourierreg.cli.options import COMMON, LABELS, add_options
 from fourierreg.errors import InputError
 
 
@@ -13,12 +14,7 @@ def add_to(commands):
     )
     parser.add_argument("directory", metavar="DIR", help="of map-alpha, register, demo or label")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.html")
-    parser.add_argument("--source-labels", help="labels on the source, for Dice")
-    parser.add_argument("--target-labels", help="labels on the target, for Dice")
-    parser.add_argument(
-        "--structures", help="neuromorphometrics, or a CSV table with columns value,structure"
-    )
-    add_common_options(parser)
+    add_options(parser, *LABELS, "--structures", *COMMON)
     parser.set_defaults(run=run)
 
 
@@ -27,22 +23,22 @@ def run(options):
     parameters, and how to cite."""
     from pathlib import Path
 
-    from fourierreg.atomic import replacing
-    from fourierreg.data.structures import structures_of
+    from fourierreg.atomic import atomic_write
+    from fourierreg.data.structures import resolve_structures
     from fourierreg.results import folder as output
-    from fourierreg.results.evaluation import is_table
-    from fourierreg.results.report import page
+    from fourierreg.results.evaluation import is_label_run
+    from fourierreg.results.report import render_report
 
     target = Path(options.output)
     if target.suffix != ".html":
         raise InputError(f"--output: expected a name ending in .html; got {target}")
-    output.prepare_folder(target.parent)
-    if is_table(options.directory):
-        no_labels_of_a_table(options)
-    structures = None if options.structures is None else structures_of(options.structures)
-    text = page(options.directory, read_label_pair(options), structures)
+    output.make_output_folder(target.parent)
+    if is_label_run(options.directory):
+        refuse_labels_of_label_run(options)
+    structures = None if options.structures is None else resolve_structures(options.structures)
+    text = render_report(options.directory, read_label_pair(options), structures)
     try:
-        with replacing(target, "wb") as file:
+        with atomic_write(target, "wb") as file:
             file.write(text.encode())
     except OSError as error:
         raise output.disk_error(target.parent, error) from error

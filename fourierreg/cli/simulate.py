@@ -2,7 +2,8 @@
 
 import json
 
-from fourierreg.cli.common import Count, add_common_options
+from fourierreg.cli.common import Count
+from fourierreg.cli.options import COMMON, MODEL, add_options, model_of_options
 
 
 def add_to(commands):
@@ -11,7 +12,7 @@ def add_to(commands):
         "simulate", help="pairs of a known α from given images", description=run.__doc__
     )
     parser.add_argument("folder", metavar="FOLDER", help="scans, as for `fourierreg pairs`")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR")
+    add_options(parser, "--output")
     parser.add_argument("--num-pairs", type=int, required=True)
     parser.add_argument(
         "--alphas",
@@ -22,23 +23,20 @@ def add_to(commands):
         help="range of α, log-uniform (default 3 12)",
     )
     parser.add_argument("--sigma", type=float, default=0.03, help="of the noise (default 0.03)")
-    parser.add_argument("--size", type=int, help="resample to so many voxels on the longest axis")
-    parser.add_argument("--modes", type=int, default=16, help="band per axis (default 16)")
-    parser.add_argument("--velocity-scale", type=float, help="s in mm (default ℓ/8)")
+    add_options(parser, "--size", *MODEL)
     parser.add_argument(
         "--splits", metavar="PAIRS.csv", help="manifest whose subjects' splits hold"
     )
-    parser.add_argument("--workers", type=int, help="processes (default one per core)")
-    parser.add_argument("--seed", type=int, default=0)
-    add_common_options(parser)
+    add_options(parser, "--workers", "--seed", *COMMON)
     parser.set_defaults(run=run)
 
 
 def run(options):
     """Deform images by geodesics drawn from the prior at known α, add noise, and write the pairs
     with a manifest that holds the truth."""
-    from fourierreg.data.manifest import find_scans, read_pairs
-    from fourierreg.results.folder import prepare_folder
+    from fourierreg.data.manifest import read_pairs
+    from fourierreg.data.scans import find_scans
+    from fourierreg.results.folder import make_output_folder
     from fourierreg.simulation.folder import MANIFEST, simulate_pairs
 
     scans, splits = find_scans(options.folder), None
@@ -46,7 +44,7 @@ def run(options):
         splits = {}
         for pair in read_pairs(options.splits):
             splits |= {pair.source_subject: pair.split, pair.target_subject: pair.split}
-    prepare_folder(options.output)
+    make_output_folder(options.output)
     with Count("simulating", "pairs", options) as progress:
         rows = simulate_pairs(
             scans,
@@ -56,8 +54,7 @@ def run(options):
             sigma=options.sigma,
             seed=options.seed,
             size=options.size,
-            modes=options.modes,
-            velocity_scale=options.velocity_scale,
+            model=model_of_options(options),
             splits=splits,
             workers=options.workers,
             callback=progress,

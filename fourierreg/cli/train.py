@@ -2,7 +2,8 @@
 
 import json
 
-from fourierreg.cli.common import Count, add_common_options
+from fourierreg.cli.common import Count
+from fourierreg.cli.options import COMMON, add_options
 
 
 def add_to(commands):
@@ -17,6 +18,13 @@ def add_to(commands):
         help="folder of `label` or `simulate`, or of make_bullseye_dataset",
     )
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.keras")
+    _add_network_options(parser)
+    _add_training_options(parser)
+    add_options(parser, *COMMON)
+    parser.set_defaults(run=run)
+
+
+def _add_network_options(parser):
     parser.add_argument(
         "--architecture", choices=["two-stream", "resnet3d", "vgg3d"], default="two-stream"
     )
@@ -25,28 +33,33 @@ def add_to(commands):
     parser.add_argument(
         "--separate-streams",
         action="store_true",
-        help="source and target have weights of their own",
+        help="separate weights for source and target",
     )
     parser.add_argument(
         "--loss-on",
         choices=["log_alpha", "alpha"],
         default="log_alpha",
-        help="what the squared error is of (default log_alpha)",
+        help="target of the squared error (default log_alpha)",
     )
     parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument(
         "--initial",
         metavar="MODEL",
-        help="go on from the weights of this .keras file or shipped model, on these data",
+        help="initial weights: a .keras file or a shipped model",
     )
+
+
+def _add_training_options(parser):
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument(
-        "--decay-epochs", type=int, help="epochs over which it falls to a hundredth (constant)"
+        "--decay-epochs",
+        type=int,
+        help="epochs over which it decays to a hundredth (default: constant)",
     )
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=1000, help="at most (default 1000)")
+    parser.add_argument("--epochs", type=int, default=1000, help="maximum (default 1000)")
     parser.add_argument(
-        "--patience", type=int, default=50, help="epochs without progress to stop after"
+        "--patience", type=int, default=50, help="epochs without improvement before stopping"
     )
     parser.add_argument(
         "--no-augmentation", action="store_true", help="no flips, swaps or smoothing"
@@ -56,12 +69,12 @@ def add_to(commands):
         type=float,
         default=0.0,
         metavar="VOXELS",
-        help="smooth both images of half the pairs by up to so much (sd of a Gaussian; default 0)",
+        help="smooth both images of half the pairs by a Gaussian of up to this sd (default 0)",
     )
     parser.add_argument(
         "--balanced",
         action="store_true",
-        help="each kind of pair (labelled, simulated) counts as much as any other",
+        help="give each kind of pair (labeled, simulated) the same total weight",
     )
     parser.add_argument(
         "--precision",
@@ -69,26 +82,25 @@ def add_to(commands):
         default="auto",
         help="auto: mixed_float16 on a GPU",
     )
-    parser.add_argument("--deterministic", action="store_true", help="same weights from one seed")
     parser.add_argument(
+        "--deterministic", action="store_true", help="reproducible weights for a seed"
+    )
+    add_options(
+        parser,
         "--fractions",
-        type=float,
-        nargs=3,
-        default=[0.70, 0.15, 0.15],
-        metavar=("TRAIN", "VALIDATION", "TEST"),
         help="of pairs without a split, which are bull-eyes (default 0.7 0.15 0.15)",
     )
-    parser.add_argument("--licence", default="", help="of the data, for the model's card")
-    parser.add_argument("--seed", type=int, default=0)
-    add_common_options(parser)
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--license", "--licence", dest="licence", default="", help="of the data, for the model card"
+    )
+    add_options(parser, "--seed")
 
 
 def run(options):
     """Train a network on pairs whose α is known or was estimated, and write it with a card.
 
-    A training that was stopped goes on where it was when the same command is given again; what it
-    keeps for that (checkpoint, best weights, log, curve) lies in a folder beside the model.
+    A training that was stopped resumes when the same command is given again; its checkpoint, best
+    weights, log and curve are in a folder beside the model.
     """
     from pathlib import Path
 
@@ -96,9 +108,9 @@ def run(options):
     from fourierreg.results import folder as output
 
     target = Path(options.output)
-    output.prepare_folder(target.parent)
+    output.make_output_folder(target.parent)
     trained = _train(options, target)
-    output.training_figure(trained.log, trained.folder / CURVE)
+    output.save_training_figure(trained.log, trained.folder / CURVE)
     if options.json:
         print(json.dumps(trained.card, indent=1))
     elif not options.quiet:
@@ -140,7 +152,7 @@ def _train(options, target):
             precision=options.precision,
             deterministic=options.deterministic,
             fractions=options.fractions,
-            licence=options.licence,
+            license=options.licence,
             seed=options.seed,
             callback=progress,
         )

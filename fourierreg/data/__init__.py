@@ -1,1 +1,1 @@
-"""Files: NIfTI images, templates, manifests of pairs, a pool of workers."""
+"""Input data: NIfTI images, templates, manifests of image pairs, pools of worker processes."""

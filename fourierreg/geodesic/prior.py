@@ -1,25 +1,25 @@
 """Velocities drawn from the prior ṽ₀ ~ N(0, s² L⁻¹) (Eq. 5, erratum E2)."""
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 
-from fourierreg.backend import active_module
-from fourierreg.spectral.band import inner, unpack
-from fourierreg.spectral.operators import derivative
+from fourierreg.backend import Array, active_module
+from fourierreg.spectral.band import unpack
+from fourierreg.spectral.metric import Metric
 
 
-def sample_velocity(metric, rng=None, size=None):
+def sample_velocity(
+    metric: Metric, rng: np.random.Generator | int | None = None, size: int | None = None
+) -> Array:
     """Draw initial velocities from the prior.
 
     Parameters
     ----------
     metric : Metric
     rng : numpy.random.Generator or int, optional
-        Drawn on the host, so that a seed gives the same velocity on every backend.
+        Random numbers are drawn on the host, so that a seed gives the same velocity on every
+        backend.
     size : int, optional
-        Number of draws, as a leading axis; one without it where None.
+        Number of draws, as a leading axis; a single draw without that axis by default.
 
     Returns
     -------
@@ -27,36 +27,7 @@ def sample_velocity(metric, rng=None, size=None):
     """
     xp, band = active_module(), metric.band
     rng = np.random.default_rng(rng)
-    shape = (
-        (band.ndim, band.num_frequencies)
-        if size is None
-        else (size, band.ndim, band.num_frequencies)
-    )
-    white = unpack(xp.asarray(rng.standard_normal(shape)), band, xp)
+    batch = () if size is None else (size,)
+    normal = rng.standard_normal((*batch, band.ndim, band.num_frequencies))
+    white = unpack(xp.asarray(normal), band, xp)
     return metric.velocity_scale * white / xp.sqrt(metric.symbol(xp))
-
-
-class PriorSize(NamedTuple):
-    """Standard deviations over voxels of one component of a prior sample."""
-
-    velocity: float
-    gradient: float
-
-
-def prior_size(metric):
-    """How large velocities of the prior are, and how steep.
-
-    Returns
-    -------
-    PriorSize
-        `velocity` in mm, s (Σ_k 1/L_k)^{1/2}; `gradient`, the rms length of the
-        (dimensionless) gradient of one component, s (Σ_k |D_k|² / L_k)^{1/2}. Where it is not small
-        against 1, samples fold.
-    """
-    xp, band = active_module(), metric.band
-    root = (1.0 / xp.sqrt(metric.symbol(xp)))[None].astype(np.complex128)
-    steep = derivative(band, xp) * root
-    variance = float(inner(root, root, band, xp))
-    slope = float(inner(steep, steep, band, xp))
-    s = metric.velocity_scale
-    return PriorSize(s * math.sqrt(variance), s * math.sqrt(slope))

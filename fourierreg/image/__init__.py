@@ -1,1 +1,1 @@
-"""Grids and intensities: warps, similarities, geometry, overlap."""
+"""Image grids and intensities: warps, similarities, geometry, measures of quality."""

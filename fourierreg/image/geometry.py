@@ -1,9 +1,12 @@
-"""Where voxels are: NIfTI affines, resampling onto another grid, intensities at the door."""
+"""Positions of voxels: NIfTI affines, resampling onto another grid, scaling of intensities."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 SCALE_PERCENTILE = 99.5
@@ -11,80 +14,106 @@ SCALE_PERCENTILE = 99.5
 
 @dataclass(frozen=True)
 class Geometry:
-    """Grid of an image in scanner space: shape and voxel-to-RAS affine (4 x 4)."""
+    """Grid of a 3D image in scanner space.
 
-    shape: tuple
-    affine: tuple
+    Attributes
+    ----------
+    shape : tuple of int
+    affine : tuple of tuple of float
+        4 x 4 matrix from voxel indices to RAS coordinates in mm.
+    """
+
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, image):
+    def of(cls, image: Any) -> "Geometry":
         """Geometry of a nibabel image."""
-        return cls(tuple(image.shape[:3]), tuple(map(tuple, np.asarray(image.affine, float))))
+        return cls(tuple(image.shape[:3]), _as_tuples(image.affine))
 
     @property
-    def matrix(self):
+    def matrix(self) -> np.ndarray:
         """The affine as an array."""
         return np.asarray(self.affine)
 
     @property
-    def spacing(self):
+    def spacing(self) -> tuple[float, ...]:
         """mm per voxel along each array axis."""
         return tuple(float(h) for h in np.linalg.norm(self.matrix[:3, :3], axis=0))
 
     @property
-    def directions(self):
+    def directions(self) -> np.ndarray:
         """Unit vectors (RAS) of the array axes, as columns."""
         return self.matrix[:3, :3] / np.asarray(self.spacing)
 
-    def spacing_along(self, other):
-        """mm per voxel along the axes of another grid: of the axis nearest to each of them."""
+    def spacing_along(self, other: "Geometry") -> tuple[float, ...]:
+        """Spacing of this grid in the axis order of another: for each axis of the other grid, that
+        of the axis nearest to it in direction."""
         nearest = np.argmax(np.abs(other.directions.T @ self.directions), axis=1)
         return tuple(self.spacing[axis] for axis in nearest)
 
-    def seen_through(self, transform):
-        """Where the voxels are in a space whose points `transform` (4 x 4, RAS) takes to this one.
+    def aligned_by(self, transform: np.ndarray) -> "Geometry":
+        """Geometry after alignment by an affine, without resampling.
 
-        An image that an affine aligns with a template is thus read as one in template space,
-        without being resampled.
+        Parameters
+        ----------
+        transform : array, shape (4, 4)
+            Maps points (RAS) of the fixed space, for instance that of a template, to the space of
+            this image.
+
+        Returns
+        -------
+        Geometry
+            The same voxels with their positions in the fixed space.
         """
-        matrix = np.linalg.inv(transform) @ self.matrix
-        return Geometry(self.shape, tuple(map(tuple, matrix)))
+        return Geometry(self.shape, _as_tuples(np.linalg.inv(transform) @ self.matrix))
 
-    def resized(self, points):
-        """The same field of view, its longest axis on `points` voxels, spacing as isotropic as
-        whole voxels allow; or on a shape, where `points` is a tuple."""
+    def resized(self, size: int | tuple[int, ...]) -> "Geometry":
+        """Grid of another size over the same field of view.
+
+        Parameters
+        ----------
+        size : int or tuple of int
+            Voxels along the longest axis, the spacing being as isotropic as whole voxels allow; or
+            a shape.
+        """
         extent = np.asarray(self.spacing) * self.shape
-        shape = points
-        if not isinstance(points, tuple):
-            shape = tuple(max(1, round(float(e))) for e in points * extent / extent.max())
+        if isinstance(size, tuple):
+            shape = size
+        else:
+            shape = tuple(max(1, round(float(e))) for e in size * extent / extent.max())
         spacing = extent / shape
         scale = np.diag([*(spacing / self.spacing), 1.0])
-        scale[:3, 3] = 0.5 * (np.diag(scale)[:3] - 1)  # corners stay where they are
-        return Geometry(shape, tuple(map(tuple, self.matrix @ scale)))
+        scale[:3, 3] = 0.5 * (np.diag(scale)[:3] - 1)  # keeps the corners of the field of view
+        return Geometry(shape, _as_tuples(self.matrix @ scale))
 
-    def matches(self, other):
-        """Whether two images share one grid (to a thousandth of a voxel)."""
+    def matches(self, other: "Geometry") -> bool:
+        """Whether two grids are the same, to a thousandth of a voxel."""
         return self.shape == other.shape and np.allclose(
             self.matrix, other.matrix, atol=1e-3 * min(self.spacing)
         )
 
 
-def is_nibabel(image):
+def _as_tuples(matrix: ArrayLike) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, np.asarray(matrix, float)))
+
+
+def is_nibabel(image: object) -> bool:
     """Whether an argument is a nibabel image, without importing nibabel."""
     return hasattr(image, "dataobj") and hasattr(image, "affine")
 
 
-def foreground_scale(data):
-    """99.5th percentile of the non-zero voxels: what an image is divided by."""
+def foreground_scale(data: np.ndarray) -> float:
+    """Intensity by which an image is divided: the 99.5th percentile of its non-zero voxels."""
     inside = data[data != 0]
     return float(np.percentile(inside, SCALE_PERCENTILE)) if inside.size else 1.0
 
 
-def smoothed_for(data, geometry, spacing):
-    """Data blurred for sampling at a coarser `spacing`, so that fine detail does not alias.
+def smoothed_for(data: np.ndarray, geometry: Geometry, spacing: Sequence[float]) -> np.ndarray:
+    """Smooth an image before it is sampled at a coarser spacing, to prevent aliasing.
 
-    A Gaussian whose full width at half maximum, added in squares to a voxel of `geometry`, makes
-    one of `spacing` (mm); nothing along an axis that is not coarser.
+    The full width at half maximum of the Gaussian kernel is √(h² - g²) along each axis, where h is
+    the coarser `spacing` (mm) and g that of `geometry`; axes that are not coarser are not smoothed.
     """
     width = [
         math.sqrt(max(h**2 - g**2, 0.0)) / (math.sqrt(8 * math.log(2)) * g)
@@ -93,19 +122,29 @@ def smoothed_for(data, geometry, spacing):
     return ndimage.gaussian_filter(data, width, mode="constant")
 
 
-def resample_onto(data, geometry, target, displacement=None, order=1, grid=None):
-    """Sample `data` (NumPy, on `geometry`) at the voxels of `target`, moved by a displacement.
+def resample_onto(
+    data: np.ndarray,
+    geometry: Geometry,
+    target: Geometry,
+    displacement: np.ndarray | None = None,
+    order: int = 1,
+    grid: Geometry | None = None,
+) -> np.ndarray:
+    """Resample an image onto the grid of a target, through the affines and a displacement.
 
     Parameters
     ----------
     data : ndarray, shape geometry.shape
     geometry, target : Geometry
+        Of `data`, and of the result.
     displacement : ndarray, shape (3, *grid.shape), optional
-        In mm along the array axes of `grid`; the data are interpolated once, through affines
-        and displacement together.
+        In mm along the array axes of `grid`. The data are interpolated once, through affines and
+        displacement together.
     order : {0, 1}
+        Nearest voxel, or linear interpolation.
     grid : Geometry, optional
-        Where the displacement lives, if not on `target`; zero beyond it, as in ITK.
+        Grid of the displacement, `target` by default; the displacement is zero beyond it, as in
+        ITK.
 
     Returns
     -------
@@ -113,7 +152,7 @@ def resample_onto(data, geometry, target, displacement=None, order=1, grid=None)
         Zero outside the field of view of `data`, as in ITK.
     """
     points = np.stack(np.meshgrid(*map(np.arange, target.shape), indexing="ij")).astype(np.float64)
-    if grid is not None and not grid.matches(target):
+    if grid is not None and displacement is not None and not grid.matches(target):
         points = _transform(target.matrix, points)
         at = _transform(np.linalg.inv(grid.matrix), points)
         moved = [ndimage.map_coordinates(u, at, order=1, mode="constant") for u in displacement]
@@ -126,6 +165,6 @@ def resample_onto(data, geometry, target, displacement=None, order=1, grid=None)
     return ndimage.map_coordinates(data, where, order=order, mode="constant", cval=0.0)
 
 
-def _transform(matrix, points):
-    """A 4 x 4 matrix applied to points (3, …)."""
+def _transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply a 4 x 4 matrix to points (3, …)."""
     return np.tensordot(matrix[:3, :3], points, axes=1) + matrix[:3, 3].reshape(3, 1, 1, 1)

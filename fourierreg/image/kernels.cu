@@ -1,12 +1,12 @@
-/* Loops over voxels for the GPU, in plain C: the CPU counterpart is kernels.py, and a test compiles
- * this file with the host compiler and compares the two (device.h). Grids are 3D, arrays C-ordered;
- * the passes of a registration take many pairs at once. Interpolation is linear and periodic. */
+/* CUDA kernels: loops over voxels. kernels.py has the same kernels for numba and describes the
+ * arrays, which are C-ordered; backend/device.h defines the macros. */
 
+/* Periodic neighbors low, high of a position along an axis, and the fraction between them. */
 FOURIERREG_INLINE real cell(real position, int n, int *low, int *high)
 {
     real base = floor(position);
     int i = (int)base;
-    if (i < 0 || i >= n) { /* rarely: a division costs more than the rest of the cell */
+    if (i < 0 || i >= n) { /* rare, and a division costs more than the rest of this function */
         i %= n;
         if (i < 0) i += n;
     }
@@ -17,7 +17,7 @@ FOURIERREG_INLINE real cell(real position, int n, int *low, int *high)
 
 FOURIERREG_INLINE real lerp_(real a, real b, real t) { return a + t * (b - a); }
 
-/* Bilinear value in the plane k: (j0 | j1) x (i0 | i1). */
+/* Bilinear interpolation in the plane k between (j0 | j1) x (i0 | i1). */
 FOURIERREG_INLINE real plane(const real *s, int ny, int nx, int k, int j0, int j1, int i0, int i1,
                              real b, real a)
 {
@@ -43,7 +43,7 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
     FOURIERREG_END
 }
 
-#define INVERSE_ITERATIONS 200
+#define MAX_INVERSE_ITERATIONS 200
 
 FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real tolerance, int nz, int ny,
                          int nx, real *out)
@@ -52,7 +52,7 @@ FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real toleranc
     int x = voxel % nx, y = voxel / nx % ny, z = voxel / (nx * ny), count = nz * ny * nx;
     real w[3], scale[3] = {1 / hz, 1 / hy, 1 / hx};
     for (int f = 0; f < 3; f++) w[f] = -u[f * count + voxel];
-    for (int step = 0; step < INVERSE_ITERATIONS; step++) {
+    for (int iteration = 0; iteration < MAX_INVERSE_ITERATIONS; iteration++) {
         int k0, k1, j0, j1, i0, i1;
         real c = cell(z + w[0] * scale[0], nz, &k0, &k1);
         real b = cell(y + w[1] * scale[1], ny, &j0, &j1);
@@ -86,8 +86,8 @@ FOURIERREG_KERNEL nearest(const real *channels, const real *u, real hz, real hy,
     FOURIERREG_END
 }
 
-/* The interpolant and its slopes per voxel along the three axes. On a voxel it has a kink: the slope
- * there is the mean of both one-sided slopes. */
+/* The linear interpolant and its slopes per voxel along the three axes. At a voxel center the
+ * interpolant has a kink; the slope is the mean of the one-sided slopes. */
 FOURIERREG_INLINE real with_slope(const real *s, int nz, int ny, int nx, int k0, int k1, real c,
                                   int j0, int j1, real b, int i0, int i1, real a, real *slope)
 {
@@ -120,8 +120,8 @@ FOURIERREG_INLINE real with_slope(const real *s, int nz, int ny, int nx, int k0,
     return value;
 }
 
-/* source(x + u) and its slopes per mm at a voxel of a grid (nz, ny, nx), of which each voxel holds
- * fz x fy x fx of the source's, and each mm qz, qy and qx of them. */
+/* source(x + u) and its slopes per mm at a voxel of a grid (nz, ny, nx). The source has fz x fy x
+ * fx voxels per voxel of the grid, and qz, qy and qx voxels per mm. */
 FOURIERREG_INLINE real source_at(const real *source, const real *u, real qz, real qy, real qx,
                                  int fz, int fy, int fx, int nz, int ny, int nx, int voxel,
                                  real *slope)
@@ -144,11 +144,11 @@ FOURIERREG_KERNEL residual_and_force(const real *source, const real *target, con
 {
     FOURIERREG_VOXEL(pairs, nz * ny * nx)
     int count = nz * ny * nx;
-    long long here = pair * count + voxel;
+    long long index = pair * count + voxel;
     real g[3], value = source_at(source + pair * count * fz * fy * fx, u + 3 * pair * count, qz, qy,
                                  qx, fz, fy, fx, nz, ny, nx, voxel, g);
-    real r = value - target[here];
-    residual[here] = r;
+    real r = value - target[index];
+    residual[index] = r;
     for (int f = 0; f < 3; f++) force[(3 * pair + f) * count + voxel] = r * g[f];
     FOURIERREG_END
 }
@@ -197,43 +197,43 @@ FOURIERREG_KERNEL jacobian_determinant(const real *u, real hz, real hy, real hx,
     FOURIERREG_END
 }
 
-/* The larger number; what is no number stays. */
-FOURIERREG_INLINE real larger(real a, real b) { return b > a || b != b ? b : a; }
+/* Maximum that propagates NaN. */
+FOURIERREG_INLINE real nan_max(real a, real b) { return b > a || b != b ? b : a; }
 
-/* Voxels that a job looks at together: a power of two. */
-#define LANES 512
-#define LEAST (-1e30f) /* what minus a determinant begins with */
+#define REDUCTION_WIDTH 512 /* partial maxima per job, a power of two */
+#define LOWEST (-1e30f)     /* initial value of the maximum of -det(I + Du) */
 
-FOURIERREG_KERNEL extremes(const real *u, real hz, real hy, real hx, real rz, real ry, real rx,
-                           int pairs, int parts, int rows, int nz, int ny, int nx, real *out,
-                           real *scratch)
+FOURIERREG_KERNEL displacement_extremes(const real *u, real hz, real hy, real hx, real rz, real ry,
+                                        real rx, int pairs, int parts, int rows, int nz, int ny,
+                                        int nx, real *out, real *scratch)
 {
     FOURIERREG_JOB(pairs * parts)
     int count = nz * ny * nx, part = job % parts, size = rows * nx;
     int first = part * size, last = first + size < count ? first + size : count;
     const real *v = u + 3 * (job / parts) * count;
-    real *reach = FOURIERREG_SCRATCH(2 * LANES), *folded = reach + LANES;
-    FOURIERREG_PARALLEL_FOR(lane, LANES) {
-        real far = 0, fold = LEAST;
-        for (int i = first + lane; i < last; i += LANES) {
-            far = larger(far, rz * fabs(v[i]));
-            far = larger(far, ry * fabs(v[count + i]));
-            far = larger(far, rx * fabs(v[2 * count + i]));
-            fold = larger(fold, -determinant(v, hz, hy, hx, nz, ny, nx, i));
+    real *displacements = FOURIERREG_SCRATCH(2 * REDUCTION_WIDTH);
+    real *folds = displacements + REDUCTION_WIDTH;
+    FOURIERREG_PARALLEL_FOR(lane, REDUCTION_WIDTH) {
+        real displacement = 0, fold = LOWEST;
+        for (int i = first + lane; i < last; i += REDUCTION_WIDTH) {
+            displacement = nan_max(displacement, rz * fabs(v[i]));
+            displacement = nan_max(displacement, ry * fabs(v[count + i]));
+            displacement = nan_max(displacement, rx * fabs(v[2 * count + i]));
+            fold = nan_max(fold, -determinant(v, hz, hy, hx, nz, ny, nx, i));
         }
-        reach[lane] = far;
-        folded[lane] = fold;
+        displacements[lane] = displacement;
+        folds[lane] = fold;
     }
-    for (int half = LANES / 2; half > 0; half /= 2) {
+    for (int half = REDUCTION_WIDTH / 2; half > 0; half /= 2) {
         FOURIERREG_SYNC
         FOURIERREG_PARALLEL_FOR(i, half) {
-            reach[i] = larger(reach[i], reach[i + half]);
-            folded[i] = larger(folded[i], folded[i + half]);
+            displacements[i] = nan_max(displacements[i], displacements[i + half]);
+            folds[i] = nan_max(folds[i], folds[i + half]);
         }
     }
     FOURIERREG_SYNC
     FOURIERREG_PARALLEL_FOR(i, 2) {
-        out[2 * job + i] = i == 0 ? *reach : *folded;
+        out[2 * job + i] = i == 0 ? *displacements : *folds;
     }
     FOURIERREG_END_JOB
 }

@@ -1,15 +1,16 @@
-"""Compiled loops over voxels for NumPy arrays (numba), one thread per group of rows.
+"""Numba kernels: loops over voxels, rows being distributed over threads.
 
-Grids are 3D; a 2D image comes with a first axis of length one. The passes of a registration take
-many pairs at once, along an axis before all others. Interpolation is linear and
-periodic. The same arithmetic stands in `fourierreg/image/kernels.cu` for the GPU; a test compiles
-that file with the host compiler and compares the two.
+Grids are 3D; a 2D image has a first axis of length one. `residual_and_force`, `value_and_slope`,
+`jacobian_determinant` and `displacement_extremes` take a batch of pairs along the first axis of
+every array. Interpolation is periodic, and linear but in `nearest`. `fourierreg/image/kernels.cu`
+has the same kernels for the GPU; a test compiles that file with the host compiler and compares the
+two.
 """
 
 import numba
 import numpy as np
 
-INVERSE_ITERATIONS = 200  # of `invert`, at most: a compression to a twentieth converges slowly
+MAX_INVERSE_ITERATIONS = 200  # of `invert`: convergence is slow where u compresses to a twentieth
 
 _parallel = numba.njit(parallel=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
 _inline = numba.njit(inline="always", cache=True, error_model="numpy")
@@ -17,11 +18,11 @@ _inline = numba.njit(inline="always", cache=True, error_model="numpy")
 
 @_inline
 def _cell(point, shift, n):
-    """Periodic neighbours i, i + 1 of point + shift, and the fraction between them."""
+    """Periodic neighbors i, i + 1 of point + shift, and the fraction between them."""
     position = shift + np.float32(point)  # float32 holds every voxel index exactly
     low = np.floor(position)
     i = int(low)
-    if i < 0 or i >= n:  # rarely: a division costs more than the rest of the cell
+    if i < 0 or i >= n:  # rare, and a division costs more than the rest of this function
         i %= n
     j = i + 1
     if j == n:
@@ -40,9 +41,9 @@ def _trilinear(s, k0, k1, c, j0, j1, b, i0, i1, a):
 
 @_inline
 def _value_and_slope(s, k0, k1, c, j0, j1, b, i0, i1, a):
-    """The interpolant and its slopes per voxel along the three axes.
+    """The linear interpolant and its slopes per voxel along the three axes.
 
-    On a voxel it has a kink: the slope there is the mean of both one-sided slopes.
+    At a voxel center the interpolant has a kink; the slope is the mean of the one-sided slopes.
     """
     nz, ny, nx = s.shape
     one = s.dtype.type(1)
@@ -93,7 +94,7 @@ def _is_empty(s, k0, k1, j0, j1, i0, i1):
 
 @_parallel
 def interpolate(channels, u, hz, hy, hx, out):
-    """out(x) = channels(x + u(x)), linear; the first axis counts channels."""
+    """out(x) = channels(x + u(x)) by linear interpolation; the first axis is that of channels."""
     count, nz, ny, nx = channels.shape
     _, mz, my, mx = out.shape
     one = u.dtype.type(1)
@@ -110,7 +111,7 @@ def interpolate(channels, u, hz, hy, hx, out):
 
 @_parallel
 def invert(u, hz, hy, hx, tolerance, out):
-    """w(x) = -u(x + w(x)) by fixed-point iteration, voxel by voxel, to `tolerance` voxels."""
+    """Solve w(x) = -u(x + w(x)) at every voxel by fixed-point iteration, to `tolerance` voxels."""
     nz, ny, nx = u.shape[1:]
     one = u.dtype.type(1)
     qz, qy, qx = one / hz, one / hy, one / hx
@@ -118,7 +119,7 @@ def invert(u, hz, hy, hx, tolerance, out):
         z, y = row // ny, row % ny
         for x in range(nx):
             wz, wy, wx = -u[0, z, y, x], -u[1, z, y, x], -u[2, z, y, x]
-            for _ in range(INVERSE_ITERATIONS):
+            for _ in range(MAX_INVERSE_ITERATIONS):
                 k0, k1, c = _cell(z, wz * qz, nz)
                 j0, j1, b = _cell(y, wy * qy, ny)
                 i0, i1, a = _cell(x, wx * qx, nx)
@@ -136,7 +137,7 @@ def invert(u, hz, hy, hx, tolerance, out):
 
 @_parallel
 def nearest(channels, u, hz, hy, hx, out):
-    """out(x) = channels at the voxel nearest to x + u(x); the first axis counts channels."""
+    """out(x) = channels at the voxel nearest to x + u(x); the first axis is that of channels."""
     count, nz, ny, nx = channels.shape
     _, mz, my, mx = out.shape
     for row in numba.prange(mz * my):
@@ -151,9 +152,10 @@ def nearest(channels, u, hz, hy, hx, out):
 
 @_parallel
 def residual_and_force(source, target, u, qz, qy, qx, residual, force):
-    """r = source(x + u) - target and force = r ∇source(x + u), in one pass, pair by pair.
+    """r = source(x + u) - target and force = r ∇source(x + u) of every pair, in one pass.
 
-    `qz, qy, qx` are voxels of the source per mm; it has a whole number of them per target voxel.
+    `qz, qy, qx` are source voxels per mm; there is a whole number of source voxels per target voxel
+    along each axis.
     """
     sz, sy, sx = source.shape[1:]
     pairs, nz, ny, nx = target.shape
@@ -165,9 +167,8 @@ def residual_and_force(source, target, u, qz, qy, qx, residual, force):
             k0, k1, c = _cell(fz * z, u[p, 0, z, y, x] * qz, sz)
             j0, j1, b = _cell(fy * y, u[p, 1, z, y, x] * qy, sy)
             i0, i1, a = _cell(fx * x, u[p, 2, z, y, x] * qx, sx)
-            if (
-                _is_empty(s, k0, k1, j0, j1, i0, i1) and target[p, z, y, x] == 0
-            ):  # background on background: most of a brain image
+            # Skip voxels where both images are background: most of a brain image.
+            if target[p, z, y, x] == 0 and _is_empty(s, k0, k1, j0, j1, i0, i1):
                 residual[p, z, y, x] = 0
                 force[p, 0, z, y, x] = 0
                 force[p, 1, z, y, x] = 0
@@ -183,7 +184,7 @@ def residual_and_force(source, target, u, qz, qy, qx, residual, force):
 
 @_parallel
 def value_and_slope(source, u, qz, qy, qx, value, slope):
-    """source(x + u) and ∇source(x + u), in one pass; grids as in `residual_and_force`."""
+    """source(x + u) and ∇source(x + u) of every pair, in one pass; see `residual_and_force`."""
     sz, sy, sx = source.shape[1:]
     pairs, nz, ny, nx = value.shape
     fz, fy, fx = sz // nz, sy // ny, sx // nx
@@ -203,7 +204,7 @@ def value_and_slope(source, u, qz, qy, qx, value, slope):
 
 @_inline
 def _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp):
-    """det(I + Dv) at a voxel by central differences, `q` one over two voxels."""
+    """det(I + Dv) at a voxel by central differences; q = 1 / (2 spacing)."""
     a00 = 1 + qz * (v[0, zp, y, x] - v[0, zm, y, x])
     a10 = qz * (v[1, zp, y, x] - v[1, zm, y, x])
     a20 = qz * (v[2, zp, y, x] - v[2, zm, y, x])
@@ -222,7 +223,7 @@ def _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp):
 
 @_parallel
 def jacobian_determinant(u, hz, hy, hx, out):
-    """det(I + Du) by periodic central differences, pair by pair."""
+    """det(I + Du) of every pair by periodic central differences."""
     pairs, nz, ny, nx = out.shape
     one = u.dtype.type(1)
     qz, qy, qx = one / (hz + hz), one / (hy + hy), one / (hx + hx)
@@ -238,15 +239,17 @@ def jacobian_determinant(u, hz, hy, hx, out):
 
 
 @_inline
-def _larger(a, b):
-    """The larger number; what is no number stays."""
+def _nan_max(a, b):
+    """Maximum that propagates NaN."""
     return b if b > a or b != b else a
 
 
 @_parallel
-def extremes(u, hz, hy, hx, rz, ry, rx, out):
-    """Per part of a pair's rows, out (pairs, parts, 2): the largest of r_j |u_j|, and of minus
-    det(I + Du); no number where there is one that is none."""
+def displacement_extremes(u, hz, hy, hx, rz, ry, rx, out):
+    """Maxima of r_j |u_j| and of -det(I + Du) over each part of the rows of every pair.
+
+    `out` is (pairs, parts, 2). NaN propagates.
+    """
     pairs, parts = out.shape[:2]
     nz, ny, nx = u.shape[2:]
     rows = (nz * ny + parts - 1) // parts
@@ -255,7 +258,7 @@ def extremes(u, hz, hy, hx, rz, ry, rx, out):
     for job in numba.prange(pairs * parts):
         p, part = job // parts, job % parts
         v = u[p]
-        reach, fold = u.dtype.type(0), u.dtype.type(-np.inf)
+        max_displacement, max_fold = u.dtype.type(0), u.dtype.type(-np.inf)
         for row in range(part * rows, min(part * rows + rows, nz * ny)):
             z, y = row // ny, row % ny
             zm, zp = (z + nz - 1) % nz, (z + 1) % nz
@@ -263,9 +266,9 @@ def extremes(u, hz, hy, hx, rz, ry, rx, out):
             for x in range(nx):
                 xm = x - 1 if x > 0 else nx - 1
                 xp = x + 1 if x < nx - 1 else 0
-                reach = _larger(reach, rz * abs(v[0, z, y, x]))
-                reach = _larger(reach, ry * abs(v[1, z, y, x]))
-                reach = _larger(reach, rx * abs(v[2, z, y, x]))
-                minus = -_determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
-                fold = _larger(fold, minus)
-        out[p, part, 0], out[p, part, 1] = reach, fold
+                max_displacement = _nan_max(max_displacement, rz * abs(v[0, z, y, x]))
+                max_displacement = _nan_max(max_displacement, ry * abs(v[1, z, y, x]))
+                max_displacement = _nan_max(max_displacement, rx * abs(v[2, z, y, x]))
+                determinant = _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
+                max_fold = _nan_max(max_fold, -determinant)
+        out[p, part, 0], out[p, part, 1] = max_displacement, max_fold

@@ -1,15 +1,19 @@
-"""Numbers that say how good a registration is."""
+"""Measures of the quality of a registration: overlap, residual, Jacobian, inverse consistency."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from fourierreg.backend import to_numpy
+from fourierreg.backend import Array, to_numpy
 from fourierreg.image.deformation import compose
 from fourierreg.image.geometry import Geometry, resample_onto
 
+Structures = Mapping[str, Sequence[int]]  # name to the label values of a structure
 
-def dice(first, second):
+
+def dice(first: Array, second: Array) -> dict[int, float]:
     """Dice overlap of every label (Dice 1945).
 
     Parameters
@@ -19,14 +23,14 @@ def dice(first, second):
     Returns
     -------
     dict
-        Label to overlap in [0, 1], for every non-zero label of either.
+        Label to overlap in [0, 1], for every non-zero label of either image.
     """
     a, b = to_numpy(first).ravel(), to_numpy(second).ravel()
     labels, codes = np.unique(np.concatenate([a, b]), return_inverse=True)
-    ca, cb = codes[: a.size], codes[a.size :]
+    codes_a, codes_b = codes[: a.size], codes[a.size :]
     n = labels.size
-    both = np.bincount(ca[ca == cb], minlength=n)
-    total = np.bincount(ca, minlength=n) + np.bincount(cb, minlength=n)
+    both = np.bincount(codes_a[codes_a == codes_b], minlength=n)
+    total = np.bincount(codes_a, minlength=n) + np.bincount(codes_b, minlength=n)
     return {
         int(label): 2.0 * float(both[i]) / float(total[i])
         for i, label in enumerate(labels)
@@ -34,20 +38,27 @@ def dice(first, second):
     }
 
 
-def mean_dice(first, second):
+def mean_dice(first: Array, second: Array) -> float:
     """Mean of `dice` over all labels."""
     return float(np.mean(list(dice(first, second).values())))
 
 
-def root_mean_square(deformed, target):
-    """Rms intensity difference over the voxels where either image is not zero."""
+def root_mean_square(deformed: Array, target: Array) -> float:
+    """Root mean square intensity difference over the voxels where either image is non-zero."""
     a, b = to_numpy(deformed), to_numpy(target)
     inside = (a != 0) | (b != 0)
     return float(np.sqrt(np.mean((a - b)[inside] ** 2)))
 
 
-def jacobian_statistics(determinant):
-    """Smallest and largest determinant, voxels that fold, sd of its logarithm elsewhere."""
+def jacobian_statistics(determinant: Array) -> dict[str, float]:
+    """Statistics of a Jacobian determinant.
+
+    Returns
+    -------
+    dict
+        ``min`` and ``max``; ``folds``, the number of voxels where it is not positive; ``sd_log``,
+        the standard deviation of its logarithm over the other voxels.
+    """
     j = to_numpy(determinant)
     return {
         "min": float(j.min()),
@@ -57,28 +68,28 @@ def jacobian_statistics(determinant):
     }
 
 
-def merge_labels(labels, structures):
-    """Which voxels belong to which merged structure.
+def merge_labels(labels: Array, structures: Structures) -> dict[str, np.ndarray]:
+    """Masks of structures that consist of several labels.
 
-    Structures may overlap (a gyrus is part of the cortex), so each has a map of its own.
+    Structures may overlap (a gyrus is part of the cortex), so each has its own mask.
 
     Parameters
     ----------
     labels : integer array
     structures : dict
-        Name to the label values that belong to it.
+        Structure name to the label values that belong to it.
 
     Returns
     -------
     dict
-        Name to a bool array.
+        Structure name to a bool array.
     """
     labels = to_numpy(labels)
     return {name: np.isin(labels, list(values)) for name, values in structures.items()}
 
 
-def structure_dice(first, second, structures):
-    """Dice overlap of merged structures; NaN for one that neither image has.
+def structure_dice(first: Array, second: Array, structures: Structures) -> dict[str, float]:
+    """Dice overlap of structures; NaN for a structure that is in neither image.
 
     Parameters
     ----------
@@ -89,21 +100,23 @@ def structure_dice(first, second, structures):
     Returns
     -------
     dict
-        Name to overlap in [0, 1].
+        Structure name to overlap in [0, 1].
     """
     a, b = (merge_labels(labels, structures) for labels in (first, second))
-    found = {}
+    overlaps = {}
     for name in structures:
         total = int(a[name].sum()) + int(b[name].sum())
         both = int(np.sum(a[name] & b[name]))
-        found[name] = 2.0 * both / total if total else float("nan")
-    return found
+        overlaps[name] = 2.0 * both / total if total else float("nan")
+    return overlaps
 
 
-def inverse_consistency(displacement, inverse, spacing):
-    """How far φ∘φ⁻¹ is from the identity: rms and largest distance, in the units of `spacing`.
+def inverse_consistency(
+    displacement: Array, inverse: Array, spacing: Sequence[float]
+) -> dict[str, float]:
+    """Distance of φ∘φ⁻¹ from the identity, in the units of `spacing`.
 
-    Taken where φ⁻¹ stays on the grid: what lies beyond it is not known there.
+    It is evaluated where φ⁻¹ stays on the grid; beyond the grid φ is unknown.
 
     Parameters
     ----------
@@ -114,65 +127,75 @@ def inverse_consistency(displacement, inverse, spacing):
     Returns
     -------
     dict
-        ``rms`` and ``max``.
+        ``rms`` and ``max`` over the voxels.
     """
-    around = to_numpy(compose(inverse, displacement, spacing))
-    inside = np.ones(around.shape[1:], dtype=bool)
+    composed = to_numpy(compose(inverse, displacement, spacing))
+    inside = np.ones(composed.shape[1:], dtype=bool)
     for axis, (u, h) in enumerate(zip(to_numpy(displacement), spacing, strict=True)):
         n = u.shape[axis]
-        at = np.arange(n).reshape([-1 if a == axis else 1 for a in range(u.ndim)]) + u / h
-        inside &= (at >= 0) & (at <= n - 1)
-    distance = np.sqrt((around**2).sum(axis=0))[inside]
+        position = np.arange(n).reshape([-1 if a == axis else 1 for a in range(u.ndim)]) + u / h
+        inside &= (position >= 0) & (position <= n - 1)
+    distance = np.sqrt((composed**2).sum(axis=0))[inside]
     return {"rms": float(np.sqrt(np.mean(distance**2))), "max": float(distance.max())}
 
 
-def carried_dice(source, target, structures=None, displacement=None, grid=None):
-    """Dice of labels carried from source to target, on the grid of the target's labels.
+def resampled_dice(
+    source: Any,
+    target: Any,
+    structures: Structures | None = None,
+    displacement: np.ndarray | None = None,
+    grid: Geometry | None = None,
+) -> dict[Any, float]:
+    """Dice overlap of the source labels, resampled onto the grid of the target labels, with these.
 
     Parameters
     ----------
-    source, target : nibabel label maps
+    source, target : nibabel label images
     structures : dict, optional
-        Merged structures; every label by default.
+        As in `merge_labels`; every label by itself by default.
     displacement : ndarray (3, N_1, N_2, N_3), optional
-        In mm along the axes of `grid`; by the headers only without it.
+        In mm along the axes of `grid`; without it only the headers' affines are used.
     grid : Geometry, optional
-        Where the displacement lives.
+        Grid of the displacement.
 
     Returns
     -------
     dict
+        Label or structure name to overlap in [0, 1].
     """
     data, truth = (np.asanyarray(image.dataobj) for image in (source, target))
-    there = Geometry.of(target)
+    target_grid = Geometry.of(target)
     moved = resample_onto(
-        data.astype(np.float64), Geometry.of(source), there, displacement, order=0, grid=grid
+        data.astype(np.float64), Geometry.of(source), target_grid, displacement, order=0, grid=grid
     ).astype(np.int64)
     return dice(moved, truth) if structures is None else structure_dice(moved, truth, structures)
 
 
-def overlaps_of(result, source, target, structures=None):
-    """Dice before (headers only) and after a registration, on the grid of the target's labels.
+def dice_before_and_after(
+    result: Any, source: Any, target: Any, structures: Structures | None = None
+) -> dict[str, list[float]]:
+    """Dice overlap before (by the headers' affines) and after a registration.
 
     Parameters
     ----------
     result : Registration
-        With geometry.
-    source, target : nibabel label maps
+        With a `geometry`.
+    source, target : nibabel label images
+        The overlap is evaluated on the grid of `target`.
     structures : dict, optional
-        Merged structures; every label by default.
+        As in `merge_labels`; every label by itself by default.
 
     Returns
     -------
     dict
-        Structure, and ``mean``, to [before, after].
+        Label or structure name to [before, after], NaN where a structure is in neither image; and
+        ``mean``, over the structures that have both values.
     """
-    u = to_numpy(result.displacement)
-    each = [
-        carried_dice(source, target, structures, *carried) for carried in ((), (u, result.geometry))
-    ]
-    names = list(dict.fromkeys([*each[0], *each[1]]))
-    found = {str(name): [e.get(name, math.nan) for e in each] for name in names}
-    known = [values for values in found.values() if not any(map(math.isnan, values))]
-    mean = np.mean(known, axis=0) if known else (math.nan, math.nan)
-    return {"mean": [float(x) for x in mean], **found}
+    displacement = to_numpy(result.displacement)
+    before = resampled_dice(source, target, structures)
+    after = resampled_dice(source, target, structures, displacement, result.geometry)
+    names = list(dict.fromkeys([*before, *after]))
+    overlaps = {str(name): [d.get(name, math.nan) for d in (before, after)] for name in names}
+    valid = [values for values in overlaps.values() if not any(map(math.isnan, values))]
+    mean = np.mean(valid, axis=0) if valid else (math.nan, math.nan)
+    return {"mean": [float(x) for x in mean], **overlaps}

@@ -1,1 +1,1 @@
-"""α for many pairs: restartable runs on one machine or a cluster."""
+"""Estimation of α for many pairs: resumable runs on one machine or a cluster."""

@@ -1,18 +1,21 @@
-"""The folder of a label run: one file per finished pair, one process at a time.
+"""Folder of a label run: the estimates of α of many pairs, one row file per finished pair.
 
-It holds ``label.json`` (what every pair is estimated with), ``rows/KEY.json`` (one file per pair,
-written when it is done), ``labels.csv`` (all of them, one row per pair) and, on request,
+The folder has ``label.json`` with the settings of all pairs, ``rows/KEY.json`` with the row of a
+pair, written when it is done, ``labels.csv`` with the rows of all pairs and, on request,
 ``registrations/KEY/velocity.npz``.
 """
 
 import csv
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fourierreg import __version__
-from fourierreg.atomic import remove_leftovers, replacing, write_table
+from fourierreg.atomic import atomic_write, remove_partial_files, write_table
 from fourierreg.checks import required
+from fourierreg.data.manifest import Pair
 from fourierreg.data.nifti import sha256
 from fourierreg.errors import InputError
 
@@ -21,19 +24,26 @@ HEADER, TABLE, ROWS, REGISTRATIONS = "label.json", "labels.csv", "rows", "regist
 DONE, FAILED = "done", "failed"
 
 
-def key_of(pair):
-    """Name of a pair in its folder: a digest of its two paths."""
+def pair_key(pair: Pair) -> str:
+    """Name of a pair's files in the folder: a digest of its two image paths."""
     return hashlib.sha256(f"{pair.source}\n{pair.target}".encode()).hexdigest()[:16]
 
 
-def files_of(pair):
-    """Paths of a pair, those it has."""
+def input_files(pair: Pair) -> list[str]:
+    """Paths of the images and labels of a pair, without empty ones."""
     return [name for name in pair[:4] if name]
 
 
-def identity_of(pair, digests):
-    """Columns that say which pair a row is of, and the content of its files."""
-    hashes = dict(zip(files_of(pair), digests, strict=True))
+def input_columns(pair: Pair, digests: Sequence[str | None]) -> dict[str, Any]:
+    """Columns of a row that identify its pair: the fields of `Pair` and the digests of its files.
+
+    Parameters
+    ----------
+    pair : Pair
+    digests : sequence of str or None
+        SHA-256 of each of `input_files`, None for a missing file.
+    """
+    hashes = dict(zip(input_files(pair), digests, strict=True))
     return {
         **pair._asdict(),
         "source_sha256": hashes[pair.source],
@@ -43,12 +53,26 @@ def identity_of(pair, digests):
 
 
 class LabelFolder:
-    """The folder of a run: one process at a time, one file per finished pair."""
+    """Context manager of the folder of a label run, which locks it against other processes.
 
-    def __init__(self, path, task):
+    Parameters
+    ----------
+    path : Path
+        Created if missing.
+    task : dict
+        Settings of all pairs: "size", "structures", "backend" and "settings".
+
+    Raises
+    ------
+    InputError
+        Another process has the folder locked, it has labels made with other settings, or it cannot
+        be written to.
+    """
+
+    def __init__(self, path: Path, task: Mapping[str, Any]) -> None:
         self.path, self.task = path, task
 
-    def __enter__(self):
+    def __enter__(self) -> "LabelFolder":
         filelock = required("filelock", "label")
         try:
             (self.path / ROWS).mkdir(parents=True, exist_ok=True)
@@ -56,23 +80,23 @@ class LabelFolder:
             self.lock.acquire()
         except filelock.Timeout as error:
             raise InputError(
-                f"out: another run is working in {self.path}; wait for it, or give another folder"
+                f"out: another run is writing to {self.path}; wait for it, or give another folder"
             ) from error
         except OSError as error:
             raise self._disk_error(error) from error
         try:
-            remove_leftovers(self.path)
-            self._claim()
+            remove_partial_files(self.path)
+            self._ensure_header()
         except BaseException:
             self.lock.release()
             raise
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.lock.release()
 
-    def _claim(self):
-        """Write the header, or see that the one there says the same."""
+    def _ensure_header(self) -> None:
+        """Write the header, or check that the existing one has the same settings."""
         header = {"format": FORMAT, "fourierreg": __version__, **self.task}
         header = json.loads(json.dumps(header))
         path = self.path / HEADER
@@ -88,68 +112,80 @@ class LabelFolder:
                 f"{', '.join(changed)}; give another folder, or the values in {HEADER}"
             )
 
-    def _write(self, path, content):
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a JSON file atomically."""
         try:
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 json.dump(content, file, indent=1)
         except OSError as error:
             raise self._disk_error(error) from error
 
-    def _disk_error(self, error):
+    def _disk_error(self, error: OSError) -> InputError:
         return InputError(
-            f"out: cannot write to {self.path} ({error.strerror}); what was finished is kept: "
+            f"out: cannot write to {self.path} ({error.strerror}); finished pairs are kept: "
             "free space and run again"
         )
 
-    def _row_path(self, pair):
-        return self.path / ROWS / f"{key_of(pair)}.json"
+    def _row_path(self, pair: Pair) -> Path:
+        return self.path / ROWS / f"{pair_key(pair)}.json"
 
-    def registration(self, pair):
-        """Where the registration of a pair goes."""
-        return (self.path / REGISTRATIONS / key_of(pair)).resolve()
+    def registration_folder(self, pair: Pair) -> Path:
+        """Folder for the registration of a pair."""
+        return (self.path / REGISTRATIONS / pair_key(pair)).resolve()
 
-    def row(self, pair):
-        """The row of a pair that is finished or failed, or None."""
+    def read_row(self, pair: Pair) -> dict[str, Any] | None:
+        """Row of a finished or failed pair, or None."""
         path = self._row_path(pair)
         return json.loads(path.read_text()) if path.exists() else None
 
-    def keep(self, pair, row):
-        """Write the row of a pair: from here on it is not lost."""
+    def write_row(self, pair: Pair, row: Mapping[str, Any]) -> None:
+        """Write the row of a finished or failed pair."""
         self._write(self._row_path(pair), row)
 
-    def check_inputs(self, pairs):
-        """Digest of every file; refused where a finished pair was made from another content."""
-        digests = {}
-        for name in sorted({name for pair in pairs for name in files_of(pair)}):
+    def check_inputs(self, pairs: Sequence[Pair]) -> dict[str, str | None]:
+        """Compute the digests of all files; check that those of finished pairs are unchanged.
+
+        Returns
+        -------
+        dict
+            SHA-256 of each path, None for a missing file.
+
+        Raises
+        ------
+        InputError
+            A finished pair was labeled from files with other contents.
+        """
+        digests: dict[str, str | None] = {}
+        for name in sorted({name for pair in pairs for name in input_files(pair)}):
             digests[name] = sha256(name) if Path(name).is_file() else None
         for pair in pairs:
-            row = self.row(pair)
+            row = self.read_row(pair)
             if row is None or row["state"] != DONE:
                 continue
-            now = identity_of(pair, [digests[name] for name in files_of(pair)])
-            changed = [key for key, value in now.items() if row.get(key) != value]
+            current = input_columns(pair, [digests[name] for name in input_files(pair)])
+            changed = [key for key, value in current.items() if row.get(key) != value]
             if changed:
                 raise InputError(
-                    f"pairs: {pair.source} to {pair.target} was labelled from other inputs "
+                    f"pairs: {pair.source} to {pair.target} was labeled from other inputs "
                     f"({', '.join(changed)} changed); give another folder for the new ones"
                 )
         return digests
 
-    def write_table(self, rows):
-        """``labels.csv``: every column that any row has."""
+    def write_table(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``labels.csv``; its columns are the union of the keys of all rows."""
         try:
             write_table(self.path / TABLE, rows)
         except OSError as error:
             raise self._disk_error(error) from error
 
 
-def read_table(folder):
-    """Rows of a finished folder's ``labels.csv``, as text.
+def read_table(folder: Path | str) -> list[dict[str, str]]:
+    """Rows of ``labels.csv`` in the folder of a label run, with values as text.
 
     Raises
     ------
     InputError
-        There is none.
+        The folder has no such table.
     """
     path = Path(folder) / TABLE
     if not path.is_file():

@@ -1,147 +1,194 @@
-"""α for many pairs: the run over them.
+"""Label run: estimation of α for many pairs by a pool of workers.
 
-A second run goes on where the first stopped (`LabelFolder`).
+A repeated run resumes: pairs with a row in the folder are not estimated again (`LabelFolder`).
 """
 
 import inspect
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fourierreg import checks
-from fourierreg.data import cluster as engine
-from fourierreg.data.manifest import Pair, absolute, check_pairs, read_pairs
-from fourierreg.data.structures import structures_of
+from fourierreg.data.cluster import JobRunner, worker_pool
+from fourierreg.data.manifest import Pair, check_pairs, read_pairs, with_absolute_paths
+from fourierreg.data.structures import resolve_structures
 from fourierreg.errors import InputError
-from fourierreg.labelling.folder import DONE, FAILED, LabelFolder, files_of, key_of
-from fourierreg.labelling.worker import failure, label_batch
+from fourierreg.labelling.folder import DONE, FAILED, LabelFolder, input_files, pair_key
+from fourierreg.labelling.worker import failure_row, label_batch
+from fourierreg.model.model import model_of
 from fourierreg.registration.map_alpha import map_alpha
 
-NOT_SETTINGS = {"source", "target", "spacing", "mask", "callback", "uncertainty", "similarity"}
-BATCH = {"numpy": 1, "cupy": 32}  # pairs that a worker estimates together
+# Keywords of `map_alpha` that differ between pairs or have no column in a row.
+EXCLUDED_SETTINGS = {
+    "source",
+    "target",
+    "spacing",
+    "mask",
+    "callback",
+    "uncertainty",
+    "evidence",
+}
+MODEL_KEYWORDS = ("modes", "num_steps", "velocity_scale")  # fields of `Model` that are keywords
+DEFAULT_BATCH = {"numpy": 1, "cupy": 32}  # pairs per job of a worker
+
+Row = dict[str, Any]
 
 
 def label_pairs(
-    pairs,
-    out,
+    pairs: Path | str | Sequence[Pair],
+    out: Path | str,
     *,
-    size=None,
-    structures=None,
-    workers=None,
-    scheduler=None,
-    backend="numpy",
-    batch=None,
-    retry_failed=False,
-    save_registrations=False,
-    callback=None,
-    **settings,
-):
-    """Estimate α for many pairs, on this machine or a cluster, and keep every result.
+    size: int | None = None,
+    structures: Mapping[Any, Any] | Path | str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    backend: str = "numpy",
+    batch: int | None = None,
+    retry_failed: bool = False,
+    save_registrations: bool = False,
+    callback: Callable[[int, int, Row], object] | None = None,
+    **settings: Any,
+) -> list[Row]:
+    """Estimate α for many pairs, on this machine or a cluster, and save every result.
 
-    A script that calls this must do so under ``if __name__ == "__main__":``, because workers are
-    processes of their own.
+    A script must call this under ``if __name__ == "__main__":``, because workers are processes that
+    import the script.
 
     Parameters
     ----------
-    pairs : path of a manifest, or sequence of Pair (paths relative to where this runs)
+    pairs : path of a manifest, or sequence of Pair
+        Relative paths of a sequence are resolved against the current directory.
     out : path
-        The folder; made, or gone on with where it holds the same settings and inputs.
+        Folder of the run. If it exists with the same settings and inputs, the run resumes.
     size : int, optional
-        Images are resampled so that their longest axis has this many voxels: α is labelled at the
-        resolution where it will be used. As they are by default.
+        Number of voxels of the longest axis that images are resampled to, so that α is estimated at
+        the resolution at which it will be used. By default images are not resampled.
     structures : str, path or dict, optional
-        Merged structures for Dice (`structures_of`); every label by default.
+        Merged structures for Dice (`resolve_structures`); by default every label.
     workers : int, optional
-        Processes on this machine, which share its cores; one per core by default.
+        Number of processes on this machine, which divide its cores; by default one per core.
     scheduler : str, optional
-        Address of a Dask scheduler instead; its workers must see the files and `out`.
+        Address of a Dask scheduler to use instead; its workers must have access to the files and
+        `out`.
     backend : {"numpy", "cupy"}
-        "cupy": one worker per GPU.
+        With "cupy" there is one worker per GPU by default.
     batch : int, optional
-        Pairs that a worker estimates together (`map_alpha_batch`); by default one on a CPU, and on
-        a GPU 32, of which so many at a time as its memory holds.
+        Number of pairs that a worker estimates as one batch (`map_alpha_batch`); by default 1 with
+        "numpy" and 32 with "cupy", which are processed in parts if GPU memory requires it.
     retry_failed : bool
-        Do failed pairs again; finished ones are never done again.
+        Estimate failed pairs again. Finished pairs are never estimated again.
     save_registrations : bool
-        Keep every registration as well (tens of MB per pair at 128³).
+        Save every registration (tens of MB per pair at 128³).
     callback : callable, optional
-        Called with (pairs done, all pairs, the new row).
+        Called with (number of pairs done, number of pairs, the new row).
     settings
         Keywords of `map_alpha`.
 
     Returns
     -------
     list of dict
-        A row per pair, in order: what ``labels.csv`` holds.
+        A row per pair, in order, as in ``labels.csv``.
 
     Raises
     ------
     InputError
-        One line: a bad manifest or setting; a folder of other settings or changed inputs; a folder
-        that another run is working on; a disk that is full.
-    ImportError
+        The manifest or a setting is invalid; the folder has other settings or inputs, is in use by
+        another run, or cannot be written to.
+    MissingDependencyError
         Dask is not installed: ``pip install 'fourierreg[label]'``.
     """
-    if isinstance(pairs, str | Path):
-        pairs = read_pairs(pairs)
-    else:
-        pairs = [absolute(Pair(*p)) for p in pairs]
-        check_pairs(pairs)
-    checks.choice("backend", backend, tuple(BATCH))
+    pairs = _resolve_pairs(pairs)
+    checks.choice("backend", backend, tuple(DEFAULT_BATCH))
     if batch is not None:
         checks.count("batch", batch)
     task = {
         "size": None if size is None else checks.count("size", size, minimum=16),
-        "structures": None if structures is None else structures_of(structures),
+        "structures": None if structures is None else resolve_structures(structures),
         "backend": backend,
         "settings": checked_settings(settings),
     }
-    out = Path(out)
-    with LabelFolder(out, task) as folder:
+    with LabelFolder(Path(out), task) as folder:
         digests = folder.check_inputs(pairs)
-        rows = {key_of(p): folder.row(p) for p in pairs}
+        rows = {pair_key(p): folder.read_row(p) for p in pairs}
         skipped = {DONE} if retry_failed else {DONE, FAILED}
-        todo = [p for p in pairs if (rows[key_of(p)] or {}).get("state") not in skipped]
+        todo = [p for p in pairs if (rows[pair_key(p)] or {}).get("state") not in skipped]
         done = len(pairs) - len(todo)
-        together = BATCH[backend] if batch is None else batch
+        batch_size = DEFAULT_BATCH[backend] if batch is None else batch
         jobs = [
-            (
-                chosen,
-                task,
-                [[digests[name] for name in files_of(pair)] for pair in chosen],
-                [str(folder.registration(p)) if save_registrations else None for p in chosen],
-            )
-            for chosen in (todo[i : i + together] for i in range(0, len(todo), together))
+            _job(todo[i : i + batch_size], folder, digests, save_registrations)
+            for i in range(0, len(todo), batch_size)
         ]
         try:
-            with engine.pool(workers, scheduler, backend, len(jobs)) as run:
-                for index, found in run(label_batch, jobs):
-                    if isinstance(found, Exception):
-                        found = [failure(*of, found) for of in zip(*jobs[index][::2], strict=True)]
-                    for pair, row in zip(jobs[index][0], found, strict=True):
-                        folder.keep(pair, row)
-                        done += 1
-                        rows[key_of(pair)] = row
-                        if callback is not None:
-                            callback(done, len(pairs), row)
-        finally:  # an interrupted run leaves the table of what it did
-            table = [rows[key_of(pair)] for pair in pairs if rows[key_of(pair)] is not None]
+            with worker_pool(workers, scheduler, backend, len(jobs)) as run:
+                for pair, row in _new_rows(run, jobs):
+                    folder.write_row(pair, row)
+                    done += 1
+                    rows[pair_key(pair)] = row
+                    if callback is not None:
+                        callback(done, len(pairs), row)
+        finally:  # an interrupted run also writes the table of its finished pairs
+            table = [found for pair in pairs if (found := rows[pair_key(pair)]) is not None]
             if table:
                 folder.write_table(table)
     return table
 
 
-def checked_settings(settings):
-    """Keywords of `map_alpha` that a whole table may share, those that are not its defaults; a line
-    on one that is none."""
+def _resolve_pairs(pairs: Path | str | Sequence[Pair]) -> list[Pair]:
+    """Validated pairs with absolute paths, from a manifest or a sequence."""
+    if isinstance(pairs, str | Path):
+        return read_pairs(pairs)
+    resolved = [with_absolute_paths(Pair(*p)) for p in pairs]
+    check_pairs(resolved)
+    return resolved
+
+
+def _job(
+    pairs: Sequence[Pair],
+    folder: LabelFolder,
+    digests: Mapping[str, str | None],
+    save_registrations: bool,
+) -> tuple[Any, ...]:
+    """Arguments of `label_batch` for some pairs."""
+    return (
+        pairs,
+        folder.task,
+        [[digests[name] for name in input_files(pair)] for pair in pairs],
+        [str(folder.registration_folder(p)) if save_registrations else None for p in pairs],
+    )
+
+
+def _new_rows(run: JobRunner, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Pair, Row]]:
+    """Run jobs; yield each pair with its row as jobs finish. A failed job gives failed rows."""
+    for index, rows in run(label_batch, jobs):
+        pairs, _, digests, _ = jobs[index]
+        if isinstance(rows, Exception):
+            rows = [failure_row(*inputs, rows) for inputs in zip(pairs, digests, strict=True)]
+        yield from zip(pairs, rows, strict=True)
+
+
+def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keywords of `map_alpha` for a label run; return those that are not defaults.
+
+    Raises
+    ------
+    InputError
+        A keyword is unknown, or a value cannot be written as JSON.
+    """
     parameters = inspect.signature(map_alpha).parameters
-    known = set(parameters) - NOT_SETTINGS
+    known = set(parameters) - EXCLUDED_SETTINGS
     for name in settings:
         if name not in known:
             raise InputError(
-                f"{name}: no setting of label_pairs; expected one of {', '.join(sorted(known))}"
+                f"{name}: not a setting of label_pairs; expected one of {', '.join(sorted(known))}"
             )
     try:
-        plain = json.loads(json.dumps(settings))
+        plain = json.loads(json.dumps({k: v for k, v in settings.items() if k != "model"}))
     except TypeError as error:
         raise InputError(f"settings: expected numbers, words and lists ({error})") from error
+    fields = {name: plain.pop(name, None) for name in MODEL_KEYWORDS}
+    model = model_of(settings.get("model"), **fields).to_dict()
+    plain |= {name: model.pop(name) for name in MODEL_KEYWORDS if name in model}
+    if model:
+        plain["model"] = model
     return {name: value for name, value in plain.items() if value != parameters[name].default}

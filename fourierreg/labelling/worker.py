@@ -1,30 +1,43 @@
-"""What a worker does of a label run: α of some pairs, and the row of each.
+"""Worker of a label run: estimates α for a batch of pairs and returns the row of each.
 
-Everything it takes and gives is plain data.
+Arguments and results are plain data, so that they can be sent between processes.
 """
 
 import math
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fourierreg import __version__
 from fourierreg.backend import get_backend, set_backend, to_numpy
+from fourierreg.data.manifest import Pair
 from fourierreg.data.nifti import read_image, read_labels, resized
-from fourierreg.image.metrics import inverse_consistency, jacobian_statistics, overlaps_of
-from fourierreg.labelling.folder import DONE, FAILED, identity_of
-from fourierreg.registration.map_alpha import map_alpha
+from fourierreg.data.structures import Structures
+from fourierreg.image.metrics import dice_before_and_after, inverse_consistency, jacobian_statistics
+from fourierreg.labelling.folder import DONE, FAILED, input_columns
 from fourierreg.registration.map_alpha_batch import map_alpha_batch
+from fourierreg.registration.result import Registration
 
-# What may be wrong with a pair, and must not end the others.
-FAULTS = (ValueError, TypeError, RuntimeError, OSError, ArithmeticError, MemoryError)
-_ONE_PER_PROCESS = threading.Lock()  # where a worker has several threads: kernels have their own
+# Exceptions that make one pair fail and not the run.
+PAIR_ERRORS = (ValueError, TypeError, RuntimeError, OSError, ArithmeticError, MemoryError)
+# One batch at a time in a process, even if its Dask worker has several threads: the kernels are
+# multithreaded themselves.
+_batch_lock = threading.Lock()
+
+Row = dict[str, Any]
 
 
-def label_batch(pairs, task, digests, places):
-    """The rows of some pairs, estimated together; what goes wrong with one stands in its row.
+def label_batch(
+    pairs: Sequence[Pair],
+    task: Mapping[str, Any],
+    digests: Sequence[Sequence[str | None]],
+    folders: Sequence[str | None],
+) -> list[Row]:
+    """Estimate α for a batch of pairs; the error of a failed pair is in its row.
 
     Parameters
     ----------
@@ -32,87 +45,113 @@ def label_batch(pairs, task, digests, places):
     task : dict
         "size", "structures", "backend" and "settings" of the run.
     digests : sequence of lists
-        Of the files of each pair.
-    places : sequence of str or None
-        Where the registration of each is kept.
+        SHA-256 of the files of each pair.
+    folders : sequence of str or None
+        Folder in which the registration of each pair is saved; None to not save it.
+
+    Returns
+    -------
+    list of dict
+        Row of each pair.
     """
-    with _ONE_PER_PROCESS:
-        began = time.perf_counter()
+    with _batch_lock:
+        start = time.perf_counter()
         set_backend(task["backend"])
         results = _estimates([_read(pair, task) for pair in pairs], task)
-        seconds = (time.perf_counter() - began) / len(pairs)
+        seconds = (time.perf_counter() - start) / len(pairs)
         return [
-            _row(*of, task, seconds, len(pairs))
-            for of in zip(pairs, results, digests, places, strict=True)
+            _row(*inputs, task, seconds, len(pairs))
+            for inputs in zip(pairs, results, digests, folders, strict=True)
         ]
 
 
-def failure(pair, digests, error):
-    """The row of a pair that came to nothing."""
+def failure_row(pair: Pair, digests: Sequence[str | None], error: Exception) -> Row:
+    """Row of a pair that failed."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return {**identity_of(pair, digests), "state": FAILED, "status": text}
+    return {**input_columns(pair, digests), "state": FAILED, "status": text}
 
 
-def _read(pair, task):
-    """Source and target, or the exception that reading them ended in."""
+def _read(pair: Pair, task: Mapping[str, Any]) -> Any:
+    """Source and target image of a pair, or the exception raised while reading them."""
     try:
         return tuple(
             resized(read_image(path, name), task["size"])
             for name, path in zip(("source", "target"), pair[:2], strict=True)
         )
-    except FAULTS as error:
+    except PAIR_ERRORS as error:
         return error
 
 
-def _estimates(images, task):
-    """A `Registration`, or an exception, for every pair of images (or exception)."""
+def _estimates(images: Sequence[Any], task: Mapping[str, Any]) -> list[Any]:
+    """`Registration` of each pair of images, or the exception that its estimation raised.
+
+    An exception in place of a pair of images is returned unchanged.
+    """
     results = list(images)
     readable = [i for i, pair in enumerate(images) if not isinstance(pair, Exception)]
-    if len(images) == 1 and readable:
-        try:
-            return [map_alpha(*images[0], **task["settings"])]
-        except FAULTS as error:
-            return [error]
     if readable:
         sources, targets = zip(*(images[i] for i in readable), strict=True)
-        fitting = None if get_backend() == "cupy" else len(readable)
+        size = None if get_backend() == "cupy" else len(readable)
         found = map_alpha_batch(
-            sources, targets, batch_size=fitting, errors="return", **task["settings"]
+            sources, targets, batch_size=size, errors="return", **task["settings"]
         )
         for i, result in zip(readable, found, strict=True):
             results[i] = result
     return results
 
 
-def _row(pair, result, digests, place, task, seconds, batch):
-    began = time.perf_counter()
+def _row(
+    pair: Pair,
+    result: Any,
+    digests: Sequence[str | None],
+    folder: str | None,
+    task: Mapping[str, Any],
+    seconds: float,
+    batch: int,
+) -> Row:
+    """Row of a pair; saves its registration if a folder is given.
+
+    Parameters
+    ----------
+    pair : Pair
+    result : Registration or Exception
+    digests, folder, task
+        As for `label_batch`, of this pair.
+    seconds : float
+        Time of the estimation, per pair.
+    batch : int
+        Number of pairs of the batch.
+    """
+    start = time.perf_counter()
     try:
         if isinstance(result, Exception):
             raise result
-        row = describe(pair, result, digests)
+        row = registration_columns(pair, result, digests)
         if pair.source_labels:
-            row |= overlaps(pair, result, task["structures"])
-        if place is not None:
-            Path(place).mkdir(parents=True, exist_ok=True)
-            result.save(Path(place) / "velocity.npz")
-    except FAULTS as error:
-        row = failure(pair, digests, error)
+            row |= dice_columns(pair, result, task["structures"])
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            result.save(Path(folder) / "velocity.npz")
+    except PAIR_ERRORS as error:
+        row = failure_row(pair, digests, error)
     row["batch"] = batch
-    row["seconds"] = round(seconds + time.perf_counter() - began, 2)
+    row["seconds"] = round(seconds + time.perf_counter() - start, 2)
     row["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S")
     return {key: None if value != value else value for key, value in row.items()}  # no NaN in JSON
 
 
-def describe(pair, result, digests):
-    """What a row says of a registration."""
+def registration_columns(pair: Pair, result: Registration, digests: Sequence[str | None]) -> Row:
+    """Columns of a finished pair, without those of its labels."""
     metric, u = result.metric, to_numpy(result.displacement)
     distance = np.sqrt((u**2).sum(axis=0))
     inside = to_numpy(result.deformed) != 0
     low, high = result.alpha_interval or (math.nan, math.nan)
     jacobian = jacobian_statistics(result.jacobian_determinant)
-    around = inverse_consistency(result.displacement, result.inverse_displacement, result.spacing)
+    consistency = inverse_consistency(
+        result.displacement, result.inverse_displacement, result.spacing
+    )
     return {
-        **identity_of(pair, digests),
+        **input_columns(pair, digests),
         "state": DONE,
         "alpha": result.alpha,
         "alpha_low": low,
@@ -134,20 +173,22 @@ def describe(pair, result, digests):
         "max_jacobian": jacobian["max"],
         "sd_log_jacobian": jacobian["sd_log"],
         "folds": jacobian["folds"],
-        "inverse_consistency_mm": around["rms"],
+        "inverse_consistency_mm": consistency["rms"],
         "backend": get_backend(),
         "fourierreg": __version__,
     }
 
 
-def overlaps(pair, result, structures):
-    """Columns of a row: `overlaps_of` its label files."""
-    names = ("source_labels", "target_labels")
-    labels = [read_labels(path, name) for path, name in zip(pair[2:4], names, strict=True)]
-    found = overlaps_of(result, *labels, structures)
+def dice_columns(
+    pair: Pair, result: Registration, structures: Structures | None
+) -> dict[str, float]:
+    """Columns of Dice overlap before and after registration: the mean, and every structure."""
+    source = read_labels(pair.source_labels, "source_labels")
+    target = read_labels(pair.target_labels, "target_labels")
+    found = dice_before_and_after(result, source, target, structures)
     mean = found.pop("mean")
     columns = {}
-    for place, column in enumerate(("dice_before", "dice")):
-        columns[column] = mean[place]
-        columns |= {f"{column}_{name}": values[place] for name, values in found.items()}
+    for index, column in enumerate(("dice_before", "dice")):
+        columns[column] = mean[index]
+        columns |= {f"{column}_{name}": values[index] for name, values in found.items()}
     return columns

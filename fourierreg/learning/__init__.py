@@ -1,11 +1,11 @@
-"""From a pair of images to α by a network: architectures, data, training, prediction. Keras 3."""
+"""Neural networks that predict α from a pair of images: data, training and prediction (Keras 3)."""
 
 from fourierreg.errors import MissingDependencyError
-from fourierreg.learning.environment import allocate_on_demand, quiet
+from fourierreg.learning.environment import allocate_on_demand, silence_stderr
 
 allocate_on_demand()
 try:
-    with quiet():
+    with silence_stderr():
         import keras  # noqa: F401
 except ImportError as error:
     raise MissingDependencyError(

@@ -1,33 +1,40 @@
-"""What a network was trained on and how well it does: ``model_card.json`` inside its file."""
+"""Model card: what a network was trained on and its errors (``model_card.json`` in its file)."""
 
 import importlib
 import json
 import platform
 import time
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from fourierreg import __version__
 from fourierreg.atomic import temporary_path
-from fourierreg.data.manifest import SPLITS
-from fourierreg.data.nifti import sha256
+from fourierreg.data.splits import SPLITS
 from fourierreg.errors import InputError
-from fourierreg.learning.scores import constants_of, scores_of
+from fourierreg.learning.examples import Conditions, Example
+from fourierreg.learning.scores import mean_log_alphas, score
 
 MEMBER, FORMAT = "model_card.json", 1
+# What prediction needs; cards of early versions may lack some.
+REQUIRED = (
+    *("grid", "spacing_mm", "modes", "velocity_scale_mm", "reference_length_mm", "sigma"),
+    *("labels", "alpha_range", "network", "scores"),
+)
 PREPROCESSING = (
     "skull-stripped and affinely aligned; resampled to the grid, the source onto the target's; "
     "each divided by the 99.5th percentile of its foreground"
 )
 
 
-def save_with_card(model, path, card):
-    """Write a ``.keras`` file with its card, all or nothing.
+def save_with_card(model: keras.Model, path: Path | str, card: Mapping[str, Any]) -> None:
+    """Write a ``.keras`` file that contains a model card; the file is written whole or not at all.
 
-    Keras reads the file as any other; `read_card`, or ``unzip -p FILE model_card.json``, gives the
-    card.
+    Keras reads the file as any other. `read_card`, or ``unzip -p FILE model_card.json``, returns
+    the card.
     """
     with temporary_path(path) as name:
         model.save(name)
@@ -36,13 +43,13 @@ def save_with_card(model, path, card):
             archive.writestr(MEMBER, text)
 
 
-def read_card(path):
-    """The card of a ``.keras`` file.
+def read_card(path: Path | str) -> dict[str, Any]:
+    """Read the model card of a ``.keras`` file.
 
     Raises
     ------
     InputError
-        No file, no Keras model, or one without a card.
+        The file is missing, is not a Keras model, or has no card or one of another version.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,28 +58,46 @@ def read_card(path):
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(MEMBER))
     except zipfile.BadZipFile as error:
-        raise InputError(f"model: {path} is no .keras file ({error})") from error
+        raise InputError(
+            f"model: {path} is not a .keras file ({error}); give a model of `fourierreg train`"
+        ) from error
     except KeyError as error:
         raise InputError(
-            f"model: {path} has no {MEMBER}, so what it was trained for is unknown; give a model "
-            "of `fourierreg train` (saving it again with Keras loses the card)"
+            f"model: {path} has no {MEMBER}, so its training data are unknown; give a model of "
+            "`fourierreg train` (saving it again with Keras loses the card)"
         ) from error
-    if card.pop("format") != FORMAT:
+    if card.pop("format", None) != FORMAT:
         raise InputError(f"model: {path} was written by another version; train it again")
+    missing = [key for key in REQUIRED if key not in card]
+    if missing:
+        raise InputError(
+            f"model: the card of {path} has no {', '.join(missing)}, as it was written by another "
+            "version; train it again"
+        )
     return card
 
 
-def describe(best, split, conditions, setting, run, state):
-    """What the network was trained on and how well it does."""
-    backend = keras.backend.backend()
-    stored = all(example.origin == "bullseye" for example in split["train"])
-    alphas = [example.alpha for example in split["train"]]
-    constants = constants_of(split["train"])
+def build_card(
+    model: keras.Model,
+    splits: Mapping[str, Sequence[Example]],
+    conditions: Conditions,
+    network: Mapping[str, Any],
+    training: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Card of a trained network, with its errors on the validation and test splits.
+
+    `network` and `training` are the keywords of `build_network` and the options of the training;
+    `state` is its final state, as in `load_checkpoint`.
+    """
+    bullseyes_only = all(example.origin == "bullseye" for example in splits["train"])
+    alphas = [example.alpha for example in splits["train"]]
+    baselines = mean_log_alphas(splits["train"])
     return {
         "created": time.strftime("%Y-%m-%d"),
         "grid": list(conditions.shape),
         "spacing_mm": list(conditions.spacing),
-        "preprocessing": "none: images as they were made" if stored else PREPROCESSING,
+        "preprocessing": "none: images as they were made" if bullseyes_only else PREPROCESSING,
         "modes": list(conditions.modes),
         "velocity_scale_mm": conditions.velocity_scale,
         "reference_length_mm": conditions.reference_length,
@@ -81,43 +106,42 @@ def describe(best, split, conditions, setting, run, state):
         "sigma": list(conditions.sigma),
         "labels": list(conditions.labels),
         "alpha_range": [min(alphas), max(alphas)],
-        "mean_log_alpha": constants,
-        "network": setting,
+        "mean_log_alpha": baselines,
+        "network": network,
         "training": {
-            **run,
+            **training,
             "epochs": state["epoch"],
             "best_epoch": state["best_epoch"],
             "seconds": round(sum(row["seconds"] for row in state["rows"])),
         },
-        "data": _origins(split),
+        "data": _data_record(splits),
         "scores": {
-            name: scores_of(best, split[name], conditions.shape, setting["output"], constants)
+            name: score(model, splits[name], conditions.shape, network["output"], baselines)
             for name in SPLITS[1:]
-            if split[name]
+            if splits[name]
         },
-        "versions": {
-            "fourierreg": __version__,
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            backend: importlib.import_module(backend).__version__,
-        },
+        "versions": _versions(),
     }
 
 
-def origin_of(start):
-    """What the card of a network says of the one it went on from, and whom that had seen."""
-    earlier = start.card["training"].get("initial") or {"subjects": []}
-    seen = {*earlier["subjects"], *start.card["data"]["train"].get("subjects", ())}
-    return {"name": start.card["name"], "sha256": sha256(start.path), "subjects": sorted(seen)}
+def _versions() -> dict[str, str]:
+    """Versions of this package, Python, Keras and its backend."""
+    backend = keras.backend.backend()
+    return {
+        "fourierreg": __version__,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        backend: importlib.import_module(backend).__version__,
+    }
 
 
-def _origins(split):
-    """How many pairs of which kind every split has, and of which subjects."""
-    found = {}
-    for name, chosen in split.items():
-        kinds = sorted({e.origin for e in chosen})
-        found[name] = {kind: sum(e.origin == kind for e in chosen) for kind in kinds}
-        subjects = sorted({s for e in chosen for s in e.subjects if s})
+def _data_record(splits: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, Any]]:
+    """Number of pairs of each kind, and the subjects, of every split."""
+    record: dict[str, dict[str, Any]] = {}
+    for name, examples in splits.items():
+        kinds = sorted({e.origin for e in examples})
+        record[name] = {kind: sum(e.origin == kind for e in examples) for kind in kinds}
+        subjects = sorted({s for e in examples for s in e.subjects if s})
         if subjects:
-            found[name]["subjects"] = subjects
-    return found
+            record[name]["subjects"] = subjects
+    return record

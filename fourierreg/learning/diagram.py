@@ -1,87 +1,114 @@
-"""The graph of a network, read off the network itself."""
+"""Layer graph of a network, for diagrams."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-FOLDED = ("BatchNormalization", "ReLU", "PReLU", "Activation")  # told with the layer they follow
+import keras
+
+# Layers that are drawn with the layer before them.
+MERGED = ("BatchNormalization", "ReLU", "PReLU", "Activation")
 
 
-class Step(NamedTuple):
-    """A layer as it is applied once.
+class LayerCall(NamedTuple):
+    """One application of a layer to its inputs.
 
-    `row` is 1 for what depends on the source alone, -1 on the target alone, 0 on both; `column` is
-    its place from the inputs; `inputs` are indices into the list of steps; `voxels` is empty where
-    none are left.
+    Attributes
+    ----------
+    name : str
+    kind : str
+        Class name of the layer.
+    kernel : tuple of int
+        Kernel size; empty for layers without one.
+    voxels : tuple of int
+        Spatial shape of the output; empty if it has no spatial axes.
+    channels : int
+    row : int
+        1 if the output depends on the source only, -1 on the target only, 0 on both.
+    column : int
+        Longest distance from the inputs.
+    inputs : tuple of int
+        Indices of the calls whose outputs it takes.
+    merged : tuple of str
+        Class names of the normalization and activation layers after it.
     """
 
     name: str
     kind: str
-    kernel: tuple
-    voxels: tuple
+    kernel: tuple[int, ...]
+    voxels: tuple[int, ...]
     channels: int
     row: int
     column: int
-    inputs: tuple
-    also: tuple
+    inputs: tuple[int, ...]
+    merged: tuple[str, ...]
 
 
-def steps_of(model):
-    """The layers of a network in order; normalisations and activations stand with their layer.
+def layer_calls(model: keras.Model) -> list[LayerCall]:
+    """List the layer calls of a network in topological order.
+
+    Normalization and activation layers are merged into the call before them.
 
     Parameters
     ----------
     model : keras.Model
-        Of `build_network`.
+        A network of `build_network`.
 
     Returns
     -------
-    list of Step
+    list of LayerCall
     """
-    steps, places, seen = [], {}, {}
-    for tensor in _in_order(model.outputs[0]):
-        operation, node, _ = tensor._keras_history
-        key = (id(operation), node)
-        parents = [_key(t) for t in operation._inbound_nodes[node].input_tensors]
-        kind = type(operation).__name__
-        names = frozenset().union(*(seen[p] for p in parents)) or frozenset([operation.name])
-        seen[key] = names
-        if kind in FOLDED and parents:
-            places[key] = places[parents[0]]
-            place = places[key]
-            steps[place] = steps[place]._replace(also=(*steps[place].also, kind))
+    calls: list[LayerCall] = []
+    index_of: dict[tuple[int, int], int] = {}  # index in `calls`
+    images_of: dict[tuple[int, int], frozenset[str]] = {}  # input images that a call depends on
+    for tensor in _topological_order(model.outputs[0]):
+        layer, key = tensor._keras_history.operation, _key(tensor)
+        parents = [_key(t) for t in _input_tensors(tensor)]
+        kind = type(layer).__name__
+        images = frozenset().union(*(images_of[p] for p in parents)) or frozenset([layer.name])
+        images_of[key] = images
+        if kind in MERGED and parents:
+            index = index_of[key] = index_of[parents[0]]
+            calls[index] = calls[index]._replace(merged=(*calls[index].merged, kind))
             continue
-        inputs = tuple(places[p] for p in parents)
-        places[key] = len(steps)
-        steps.append(
-            Step(
-                operation.name,
+        inputs = tuple(index_of[p] for p in parents)
+        index_of[key] = len(calls)
+        calls.append(
+            LayerCall(
+                layer.name,
                 kind,
-                tuple(getattr(operation, "kernel_size", ())),
+                tuple(getattr(layer, "kernel_size", ())),
                 tuple(tensor.shape[1:-1]),
                 int(tensor.shape[-1]),
-                {frozenset(["source"]): 1, frozenset(["target"]): -1}.get(names, 0),
-                1 + max((steps[i].column for i in inputs), default=-1),
+                {frozenset(["source"]): 1, frozenset(["target"]): -1}.get(images, 0),
+                1 + max((calls[i].column for i in inputs), default=-1),
                 inputs,
                 (),
             )
         )
-    return steps
+    return calls
 
 
-def _key(tensor):
-    operation, node, _ = tensor._keras_history
-    return id(operation), node
+def _key(tensor: Any) -> tuple[int, int]:
+    """Identity of the layer call that produces a tensor."""
+    layer, node, _ = tensor._keras_history
+    return id(layer), node
 
 
-def _in_order(output):
-    """Tensors that lead to an output, each after those it needs."""
-    done, order = set(), []
+def _input_tensors(tensor: Any) -> Any:
+    """Inputs of the layer call that produces a tensor."""
+    layer, node, _ = tensor._keras_history
+    return layer._inbound_nodes[node].input_tensors
 
-    def visit(tensor):
-        if _key(tensor) in done:
+
+def _topological_order(output: Any) -> list[Any]:
+    """Tensors that an output depends on, each after its own inputs."""
+    visited: set[tuple[int, int]] = set()
+    order: list[Any] = []
+
+    def visit(tensor: Any) -> None:
+        if _key(tensor) in visited:
             return
-        done.add(_key(tensor))
-        operation, node, _ = tensor._keras_history
-        for parent in operation._inbound_nodes[node].input_tensors:
+        visited.add(_key(tensor))
+        for parent in _input_tensors(tensor):
             visit(parent)
         order.append(tensor)
 

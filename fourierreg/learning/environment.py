@@ -1,29 +1,33 @@
-"""The process Keras is imported into: TensorFlow's messages, and memory of a GPU shared with CuPy.
+"""Process settings for Keras: TensorFlow's log messages, and GPU memory shared with CuPy.
 
-TensorFlow and JAX allocate most of a GPU when they first use it, and CuPy, which registers images
-in the same process, would find none left. Labels come from processes of their own, which free their
-memory when they end (`fourierreg.data.cluster`); `train` has CuPy free its idle memory first.
+By default TensorFlow and JAX allocate most of a GPU when they first use it, which leaves no memory
+for registrations by CuPy in the same process. Workers that label pairs are separate processes and
+free their memory when they end (`fourierreg.data.cluster`); `train` frees the unused blocks of
+CuPy's memory pools first.
 """
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ON_DEMAND = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
-def allocate_on_demand():
-    """Before Keras is imported: have its backend allocate GPU memory as needed, unless the user
-    set these variables."""
+def allocate_on_demand() -> None:
+    """Make the backend of Keras allocate GPU memory as needed; call it before Keras is imported.
+
+    Environment variables that the user has set are kept.
+    """
     for name, value in ON_DEMAND.items():
         os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
-def quiet():
-    """Silence stderr, compiled code included, inside the block; exceptions are still raised.
+def silence_stderr() -> Iterator[None]:
+    """Discard what is written to stderr, by compiled code too; exceptions are still raised.
 
-    Nothing is silenced where the user has set TF_CPP_MIN_LOG_LEVEL.
+    Nothing is discarded if the user has set ``TF_CPP_MIN_LOG_LEVEL``.
     """
     if LOG_LEVEL in os.environ:
         yield

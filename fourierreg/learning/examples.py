@@ -1,164 +1,197 @@
-"""What a network learns from: pairs with their α, from label tables and from data sets.
+"""Examples for training: pairs of images with their α, from label runs and simulated data sets.
 
-Knows nothing of Keras. An `Example` says where a pair lies and what its α is; images are read when
-they are asked for.
+This module does not import Keras. An `Example` holds file paths; images are read by
+`read_example`.
 """
 
 import csv
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fourierreg.data.manifest import SPLITS, check_leaks, checked_fractions
 from fourierreg.data.nifti import read_image, resized
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
 from fourierreg.labelling import folder as label_folder
-from fourierreg.simulation import bullseye_folder as dataset
-from fourierreg.simulation import folder as simulated
+from fourierreg.simulation import bullseye_folder
+from fourierreg.simulation import folder as simulation_folder
 from fourierreg.spectral.operators import default_reference_length
 
-NUMBERS = ("shape", "spacing", "modes", "velocity_scale", "reference_length", "power")
-POWER, DYNAMICS = 3, "epdiff"  # of simulated pairs, and of labels where nothing else is said
-CACHED = 64  # images kept in memory, 8 MB each at 128³
+NUMERIC_FIELDS = ("shape", "spacing", "modes", "velocity_scale", "reference_length", "power")
+POWER, DYNAMICS = 3, "epdiff"  # of simulated pairs, and of label runs that do not record them
+CACHED_IMAGES = 64  # 8 MB each at 128³
 
 
 class Example(NamedTuple):
-    """A pair and its α.
+    """A pair of images and its α.
 
-    `source` and `target` are paths of NIfTI images, or `source` alone that of a stored pair
-    (``.npz``); `origin` is "labels", "simulated" or
-    "bullseye"; `scans` are the images of persons it comes from.
+    Attributes
+    ----------
+    source, target : str
+        Paths of NIfTI images. A stored bull-eye pair is one ``.npz`` file: its path is `source`,
+        and `target` is empty.
+    alpha : float
+    split : str
+        "train", "validation" or "test"; empty if not assigned.
+    subjects : tuple of str
+        Subjects of source and target; empty for bull-eye pairs.
+    origin : {"labels", "simulated", "bullseye"}
+        Kind of data set.
+    scans : tuple of str
+        Paths of the scans from which the pair is made.
     """
 
     source: str
     target: str
     alpha: float
     split: str
-    subjects: tuple
+    subjects: tuple[str, ...]
     origin: str
-    scans: tuple = ()
+    scans: tuple[str, ...] = ()
 
 
 class Conditions(NamedTuple):
-    """What all examples of a network have in common.
+    """Grid and registration parameters that all examples of a network share.
 
-    `shape` and `spacing` are the network's own grid (mm; the field of view is their product);
-    `power` and `dynamics` are those of `map_alpha`; `sigma` lists the noise of the labels' images,
-    "estimate" where it was estimated pair by pair; `labels` what their α is: the "marginal" or
-    "joint" posterior's, or the "truth".
+    Attributes
+    ----------
+    shape, spacing : tuple
+        Grid of the network, mm per voxel; their product is the field of view.
+    modes, velocity_scale, reference_length, power, dynamics
+        As in `map_alpha`.
+    sigma : tuple of float or str
+        Noise levels of the data sets; "estimate" if it was estimated for each pair.
+    labels : tuple of str
+        What α is: the mode of the "marginal" or "joint" posterior, or the "truth".
     """
 
-    shape: tuple
-    spacing: tuple
-    modes: tuple
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    modes: tuple[int, ...]
     velocity_scale: float
     reference_length: float
     power: float
     dynamics: str
-    sigma: tuple
-    labels: tuple
+    sigma: tuple[float | str, ...]
+    labels: tuple[str, ...]
 
 
-class Source(NamedTuple):
-    """The examples of one folder, and their conditions."""
+class Dataset(NamedTuple):
+    """Examples of one folder and their conditions."""
 
-    examples: list
+    examples: list[Example]
     conditions: Conditions
 
 
-def read_folder(folder):
-    """Examples of a label run, of a set of simulated pairs, or of a bull-eye data set.
+def read_dataset(folder: Path | str) -> Dataset:
+    """Read the examples of a label run, of simulated pairs, or of a bull-eye data set.
 
-    Pairs that failed, did not converge or have no α are left out.
+    Pairs that failed or whose α did not converge are left out.
 
     Raises
     ------
     InputError
-        The folder is none of these, or has no usable pair, or pairs of several grids or settings.
+        The folder is none of these, has no usable pair, or has pairs of several grids or
+        registration parameters.
     """
     folder = Path(folder)
     readers = {
-        label_folder.TABLE: _labels,
-        simulated.MANIFEST: _simulated,
-        dataset.MANIFEST: _bullseye,
+        label_folder.TABLE: _read_label_run,
+        simulation_folder.MANIFEST: _read_simulated,
+        bullseye_folder.MANIFEST: _read_bullseyes,
     }
     for name, read in readers.items():
         if (folder / name).is_file():
-            found = read(folder)
-            if not found.examples:
-                raise InputError(f"datasets: no pair in {folder} has an α that converged")
-            return found
+            return read(folder)
     raise InputError(
         f"datasets: {folder} has none of {', '.join(readers)}; give the folder of `fourierreg "
         "label` or `simulate`, or of make_bullseye_dataset"
     )
 
 
-def _labels(folder):
+def _read_label_run(folder: Path) -> Dataset:
     rows = [
         row
         for row in label_folder.read_table(folder)
         if row["state"] == label_folder.DONE and row["converged"] == "True"
     ]
     settings = json.loads((folder / label_folder.HEADER).read_text())["settings"]
-    sigma = settings.get("sigma", "estimate")
-    posterior = settings.get("posterior", "marginal")
-    dynamics = settings.get("dynamics", DYNAMICS)
-    found = _conditions(folder, rows, posterior, dynamics, sigma)
-    return Source(_examples(folder, rows, "labels"), found)
+    model = {"dynamics": DYNAMICS, **settings, **settings.get("model", {})}  # without defaults
+    conditions = _common_conditions(
+        folder,
+        rows,
+        labels=settings.get("posterior", "marginal"),
+        dynamics=model["dynamics"],
+        sigma=(settings.get("sigma", "estimate"),),
+    )
+    return Dataset(_examples(folder, rows, "labels"), conditions)
 
 
-def _simulated(folder):
-    with (folder / simulated.MANIFEST).open(newline="") as file:
+def _read_simulated(folder: Path) -> Dataset:
+    with (folder / simulation_folder.MANIFEST).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    sigmas = {float(row["sigma"]) for row in rows}
-    found = _conditions(folder, rows, "truth", DYNAMICS, *sigmas)
-    return Source(_examples(folder, rows, "simulated"), found)
+    conditions = _common_conditions(
+        folder,
+        rows,
+        labels="truth",
+        dynamics=DYNAMICS,
+        sigma=tuple({float(row["sigma"]) for row in rows}),
+    )
+    return Dataset(_examples(folder, rows, "simulated"), conditions)
 
 
-def _bullseye(folder):
-    stored = dataset.PairDataset(folder)
-    p = stored.parameters
-    shape = tuple(p["shape"])
+def _read_bullseyes(folder: Path) -> Dataset:
+    stored = bullseye_folder.PairDataset(folder)
+    _check_not_empty(folder, stored.rows)
+    parameters = stored.parameters
+    shape = tuple(parameters["shape"])
+    spacing = (1.0,) * len(shape)
     examples = [
         Example(str(folder / row["file"]), "", row["alpha"], "", (), "bullseye")
         for row in stored.rows
     ]
-    spacing = (1.0,) * len(shape)
     conditions = Conditions(
         shape,
         spacing,
-        (p["modes"],) * len(shape),
-        p["velocity_scale"],
+        (parameters["modes"],) * len(shape),
+        parameters["velocity_scale"],
         default_reference_length(shape, spacing),
         POWER,
         DYNAMICS,
-        (p["sigma"],),
+        (parameters["sigma"],),
         ("truth",),
     )
-    return Source(examples, conditions)
+    return Dataset(examples, conditions)
 
 
-def _examples(folder, rows, origin):
-    made = []
+def _examples(folder: Path, rows: Sequence[Mapping[str, str]], origin: str) -> list[Example]:
+    examples = []
     for row in rows:
-        paths = [str((folder / row[name]).resolve()) for name in ("source", "target")]
-        subjects = tuple(row[f"{name}_subject"] for name in ("source", "target"))
-        scans = paths if origin == "labels" else [str(Path(row["image"]).resolve())]
-        made.append(
-            Example(*paths, float(row["alpha"]), row["split"], subjects, origin, tuple(scans))
+        source, target = (str((folder / row[name]).resolve()) for name in ("source", "target"))
+        scans = (source, target) if origin == "labels" else (str(Path(row["image"]).resolve()),)
+        subjects = row["source_subject"], row["target_subject"]
+        examples.append(
+            Example(source, target, float(row["alpha"]), row["split"], subjects, origin, scans)
         )
-    return made
+    return examples
 
 
-def _conditions(folder, rows, labels, dynamics, *sigma):
-    found = None
-    for row in rows:
-        one = Conditions(
+def _common_conditions(
+    folder: Path,
+    rows: Sequence[Mapping[str, str]],
+    *,
+    labels: str,
+    dynamics: str,
+    sigma: tuple[float | str, ...],
+) -> Conditions:
+    """Conditions of the pairs in a folder, which must all agree."""
+    _check_not_empty(folder, rows)
+    found = [
+        Conditions(
             tuple(map(int, row["shape"].split("x"))),
             tuple(map(float, row["spacing_mm"].split("x"))),
             tuple(map(int, row["modes"].split("x"))),
@@ -166,103 +199,54 @@ def _conditions(folder, rows, labels, dynamics, *sigma):
             float(row["reference_length_mm"]),
             float(row.get("power", POWER)),
             dynamics,
-            tuple(sigma),
+            sigma,
             (labels,),
         )
-        found = found or one
-        _check_alike(found, one, f"the pairs in {folder}")
-    return found
+        for row in rows
+    ]
+    for conditions in found:
+        check_consistent(found[0], conditions, f"the pairs in {folder}")
+    return found[0]
 
 
-def _check_alike(first, other, who):
-    for name in (*NUMBERS, "dynamics"):
+def _check_not_empty(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        raise InputError(
+            f"datasets: no pair in {folder} has an α that converged; label more pairs, or leave "
+            "this folder out"
+        )
+
+
+def check_consistent(first: Conditions, other: Conditions, who: str) -> None:
+    """Check that two sets of conditions have the same grid and registration parameters.
+
+    Raises
+    ------
+    InputError
+        They differ; the error names `who` and the first field that does.
+    """
+    for name in (*NUMERIC_FIELDS, "dynamics"):
         a, b = getattr(first, name), getattr(other, name)
-        if name in NUMBERS:
-            alike = np.size(a) == np.size(b) and np.allclose(a, b, rtol=1e-3)
+        if name in NUMERIC_FIELDS:
+            same = np.size(a) == np.size(b) and np.allclose(a, b, rtol=1e-3)
         else:
-            alike = a == b
-        if not alike:
+            same = a == b
+        if not same:
             raise InputError(
-                f"datasets: {who} differ in {name.replace('_', ' ')} ({a} and {b}); a network has "
-                "one: label and simulate at the same --size and settings"
+                f"datasets: {who} differ in {name.replace('_', ' ')} ({a} and {b}), but a network "
+                "has one value: label and simulate at the same --size and settings"
             )
 
 
-def combine(sources):
-    """One list of examples from several folders, splits checked, and what they have in common.
+def read_example(example: Example, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Source and target of an example as input of a network, (N_1, …, N_d), float32.
+
+    Stored bull-eye pairs are returned as they are; NIfTI images go through `pair_on_grid`.
 
     Raises
     ------
     InputError
-        Their grids, modes or scales differ; a subject or an image stands in two splits.
-    """
-    sources = list(sources)
-    first = sources[0].conditions
-    for source in sources[1:]:
-        _check_alike(first, source.conditions, "the folders")
-    sigma = {str(s): s for source in sources for s in source.conditions.sigma}
-    labels = {label for source in sources for label in source.conditions.labels}
-    if {"marginal", "joint"} <= labels:
-        raise InputError(
-            "datasets: some α are of the marginal posterior and some of the joint one, which is "
-            "biased upward; label all pairs with one"
-        )
-    examples = [e for source in sources for e in source.examples]
-    check_splits(examples)
-    return examples, first._replace(
-        sigma=tuple(sigma[key] for key in sorted(sigma)), labels=tuple(sorted(labels))
-    )
-
-
-def check_splits(examples):
-    """Refuse a subject or an image on both sides of a split, and splits for some pairs only.
-
-    Raises
-    ------
-    InputError
-    """
-    homeless = sum(not example.split for example in examples)
-    if 0 < homeless < len(examples):
-        raise InputError(
-            f"datasets: {homeless} of {len(examples)} pairs have no split while others do; give "
-            "all of them one (fourierreg pairs, simulate --splits)"
-        )
-    check_leaks(
-        "datasets",
-        (
-            (
-                example.split,
-                [("image", scan) for scan in example.scans]
-                + [("subject", subject) for subject in example.subjects if subject],
-            )
-            for example in examples
-        ),
-    )
-
-
-def split_at_random(examples, fractions, seed):
-    """Examples without a split (bull-eyes, all independent) put into train, validation and test.
-
-    Raises
-    ------
-    ValueError
-        `fractions` are none.
-    """
-    fractions = checked_fractions(fractions)
-    order = np.random.default_rng(seed).permutation(len(examples))
-    bounds = np.round(np.cumsum(fractions) * len(examples)).astype(int)
-    made = list(examples)
-    for place, index in enumerate(order):
-        made[index] = made[index]._replace(
-            split=SPLITS[int(np.searchsorted(bounds, place, "right"))]
-        )
-    return made
-
-
-def read_example(example, shape):
-    """Source and target as a network takes them, (N_1, …, N_d), float32.
-
-    Stored pairs are taken as they are, NIfTI images by `pair_on_grid`.
+        A file cannot be read.
     """
     if example.origin == "bullseye":
         try:
@@ -273,27 +257,41 @@ def read_example(example, shape):
                 f"datasets: {example.source} cannot be read ({error}); make the data set again"
             ) from error
     return pair_on_grid(
-        _sized(example.source, "source", shape),
-        _sized(example.target, "target", shape),
+        _read_resized(example.source, "source", shape),
+        _read_resized(example.target, "target", shape),
         shape,
     )
 
 
-@functools.lru_cache(maxsize=CACHED)
-def _sized(path, name, shape):
-    """An image at a size: scans stand in many pairs."""
+@functools.lru_cache(maxsize=CACHED_IMAGES)
+def _read_resized(path: str, name: str, shape: tuple[int, ...]) -> Any:
+    """An image at the size of the network; cached, because a scan is in many pairs."""
     return resized(read_image(path, name), shape)
 
 
-def pair_on_grid(source, target, shape):
-    """Voxels of two nibabel images at a network's size, as they were labelled.
+def pair_on_grid(source: Any, target: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Resample and normalize two nibabel images for a network.
 
-    Either is resampled to `shape` over its own field of view, the source onto the target's grid
-    where it has another, and divided by the 99.5th percentile of its foreground.
+    Each image is resampled to `shape` over its own field of view, the source then onto the grid of
+    the target if theirs differ, and divided by the 99.5th percentile of its foreground. Pairs are
+    labeled after the same steps.
+
+    Parameters
+    ----------
+    source, target : nibabel images
+    shape : tuple of int
+
+    Returns
+    -------
+    source, target : arrays, `shape`, float32
     """
     source, target = (resized(image, shape) for image in (source, target))
-    there, grid = Geometry.of(source), Geometry.of(target)
-    data = [np.asarray(image.dataobj, dtype=np.float32) for image in (source, target)]
-    if not there.matches(grid):
-        data[0] = resample_onto(data[0], there, grid).astype(np.float32)
-    return tuple(values / np.float32(foreground_scale(values)) for values in data)
+    source_grid, target_grid = Geometry.of(source), Geometry.of(target)
+    moving, fixed = (np.asarray(image.dataobj, dtype=np.float32) for image in (source, target))
+    if not source_grid.matches(target_grid):
+        moving = resample_onto(moving, source_grid, target_grid).astype(np.float32)
+    return _normalized(moving), _normalized(fixed)
+
+
+def _normalized(values: np.ndarray) -> np.ndarray:
+    return values / np.float32(foreground_scale(values))

@@ -1,8 +1,11 @@
-"""The networks: two images in, ln α (or α) out.
+"""Network architectures: two images in, ln α (or α) out.
 
-They are made of Keras' own layers only, so that `keras.models.load_model` reads them anywhere,
-under any backend, whether or not this package is installed.
+They consist of Keras' own layers only, so that `keras.models.load_model` reads a saved network
+under any Keras backend, without this package.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -13,47 +16,48 @@ from fourierreg.errors import InputError
 ARCHITECTURES = ("two-stream", "resnet3d", "vgg3d")
 ACTIVATIONS = ("relu", "prelu")
 OUTPUTS = ("log_alpha", "alpha")
-KERNEL, POOL = 5, 2
-MOMENTUM = 0.95  # of batch normalisation: a training of a few thousand steps must settle it
-SMALLEST = 16  # voxels per axis: three poolings leave two
+KERNEL_SIZE, POOL_SIZE = 5, 2
+MOMENTUM = 0.95  # of batch normalization: its statistics must converge in a few thousand steps
+MIN_SIZE = 16  # voxels per axis, of which three poolings leave two
 
 
 def build_network(
-    input_shape,
-    architecture="two-stream",
+    input_shape: Sequence[int],
+    architecture: str = "two-stream",
     *,
-    filters=8,
-    activation="relu",
-    shared_streams=True,
-    weight_decay=1e-4,
-    output="log_alpha",
-    mean=0.0,
-    scale=1.0,
-    seed=0,
-):
-    """A network that predicts ln α, or α, of a pair of images.
+    filters: int = 8,
+    activation: str = "relu",
+    shared_streams: bool = True,
+    weight_decay: float = 1e-4,
+    output: str = "log_alpha",
+    mean: float = 0.0,
+    scale: float = 1.0,
+    seed: int = 0,
+) -> keras.Model:
+    """Build a network that predicts ln α, or α, of a pair of images.
 
     Parameters
     ----------
-    input_shape : tuple of int
+    input_shape : sequence of int
         (N_1, …, N_d), d = 2 or 3, at least 16 voxels per axis.
     architecture : {"two-stream", "resnet3d", "vgg3d"}
-        The paper's network (§3.2), or one of the two it names beside it; "3d" is their name, in 2D
-        they are two-dimensional.
+        The network of the paper (§3.2), or one of the two alternatives that it names. The names
+        with "3d" are the paper's; for 2D images the layers are two-dimensional.
     filters : int
-        Of the first block; each further one that pools has twice as many.
+        Filters of the first block; each further block that pools has twice as many.
     activation : {"relu", "prelu"}
     shared_streams : bool
-        Both streams have the same weights ("two-stream" only). What tells α is how the two images
-        differ, and only features that were computed alike can be compared.
+        Whether both streams have the same weights ("two-stream" only). α depends on how the two
+        images differ, and features of both can be compared only if the same filters compute them.
     weight_decay : float
-        λ of Σ λ‖W‖² over kernels.
+        λ of the penalty Σ λ‖W‖² on kernels.
     output : {"log_alpha", "alpha"}
         "alpha" adds an exponential.
     mean, scale : float
-        Of ln α in the training data: ln α is `mean` + `scale` × the last layer.
+        Mean and standard deviation of ln α in the training data: ln α = `mean` + `scale` × output
+        of the last dense layer.
     seed : int
-        Of the initial weights (He normal).
+        Seed of the initial weights (He normal).
 
     Returns
     -------
@@ -62,30 +66,30 @@ def build_network(
 
     Raises
     ------
-    ValueError
-        One line that names the argument, what was expected, what came and what to do.
+    InputError
+        An argument is out of range.
 
     Notes
     -----
-    "two-stream": per stream four blocks of convolution (5 per axis), batch normalisation,
-    activation and max-pooling (2 per axis; the fourth block does not pool, so that 128³ ends at 16³
-    as the paper states: erratum E9); fusion of both streams; three such blocks, of 3 per axis and
-    without pooling; a fully connected layer at every remaining voxel; the average over them; one
-    output.
+    "two-stream": each stream has four blocks of convolution (5 voxels per axis), batch
+    normalization, activation and max-pooling (2 per axis). The fourth block does not pool, so that
+    128³ ends at 16³ as the paper states (erratum E9). The streams are fused, and followed by three
+    blocks with kernels of 3 per axis and no pooling, a fully connected layer at every remaining
+    voxel, the average over voxels, and one output.
 
-    Fusion is the concatenation of both streams and of their normalised difference, which is small
-    beside the features themselves.
+    Fusion concatenates both streams and their batch-normalized difference, which is small compared
+    with the features themselves.
     """
     shape = checks.shape(input_shape)
-    if min(shape) < SMALLEST:
+    if min(shape) < MIN_SIZE:
         raise InputError(
-            f"input_shape: expected at least {SMALLEST} voxels per axis, which three poolings "
-            f"leave two of; got {shape}"
+            f"input_shape: expected at least {MIN_SIZE} voxels per axis, because the network pools "
+            f"three times; got {shape}"
         )
     checks.choice("architecture", architecture, ARCHITECTURES)
     checks.choice("activation", activation, ACTIVATIONS)
     checks.choice("output", output, OUTPUTS)
-    make = _Blocks(
+    make = _LayerFactory(
         len(shape),
         activation,
         0.0 if weight_decay == 0 else checks.positive("weight_decay", float(weight_decay)),
@@ -100,7 +104,8 @@ def build_network(
     else:
         x = layers.Concatenate(name="pair")([source, target])
         x = (_resnet if architecture == "resnet3d" else _vgg)(make, x, filters)
-    # Mixed precision ends here: the last layers are small and ln α needs its digits.
+    # The last layers are in single precision under mixed precision too: they cost little, and
+    # half precision would round ln α.
     x = make.dense(1, "output", dtype="float32")(x)
     scale = checks.positive("scale", float(scale))
     x = layers.Rescaling(scale, float(mean), dtype="float32", name="log_alpha")(x)
@@ -109,16 +114,16 @@ def build_network(
     return keras.Model({"source": source, "target": target}, x, name=architecture.replace("-", "_"))
 
 
-class _Blocks:
-    """Layers as all networks here have them; every kernel has a seed of its own."""
+class _LayerFactory:
+    """Creates the layers of a network; every kernel is initialized from its own seed."""
 
-    def __init__(self, ndim, activation, weight_decay, seed):
+    def __init__(self, ndim: int, activation: str, weight_decay: float, seed: int) -> None:
         self.ndim, self.activation = ndim, activation
         self.weight_decay, self.seed = weight_decay, seed
         self.pooling = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}[ndim]
         self.average = {2: layers.GlobalAveragePooling2D, 3: layers.GlobalAveragePooling3D}[ndim]
 
-    def _kernel(self):
+    def _kernel_options(self) -> dict[str, Any]:
         self.seed += 1
         return {
             "kernel_initializer": keras.initializers.HeNormal(seed=self.seed),
@@ -127,41 +132,48 @@ class _Blocks:
             else None,
         }
 
-    def dense(self, units, name, **options):
-        """Fully connected."""
-        return layers.Dense(units, name=name, **self._kernel(), **options)
+    def dense(self, units: int, name: str, **options: Any) -> Any:
+        """Fully connected layer."""
+        return layers.Dense(units, name=name, **self._kernel_options(), **options)
 
-    def convolution(self, filters, name, size=KERNEL):
-        """Convolution without bias: batch normalisation has one."""
-        kind = {2: layers.Conv2D, 3: layers.Conv3D}[self.ndim]
-        return kind(filters, size, padding="same", use_bias=False, name=name, **self._kernel())
+    def convolution(self, filters: int, name: str, size: int = KERNEL_SIZE) -> Any:
+        """Convolution without bias, which the batch normalization after it has."""
+        layer = {2: layers.Conv2D, 3: layers.Conv3D}[self.ndim]
+        options = self._kernel_options()
+        return layer(filters, size, padding="same", use_bias=False, name=name, **options)
 
-    def activate(self, name):
+    def normalization(self, name: str) -> Any:
+        """Batch normalization."""
+        return layers.BatchNormalization(momentum=MOMENTUM, name=name)
+
+    def activate(self, name: str) -> Any:
         """ReLU, or PReLU with a slope per channel."""
         if self.activation == "relu":
             return layers.ReLU(name=name)
         return layers.PReLU(shared_axes=list(range(1, self.ndim + 1)), name=name)
 
-    def block(self, filters, name, pool, size=KERNEL):
-        """Convolution, batch normalisation, activation and, if it pools, max-pooling."""
-        made = [
+    def block(
+        self, filters: int, name: str, pool: bool, size: int = KERNEL_SIZE
+    ) -> Callable[[Any], Any]:
+        """Convolution, batch normalization, activation and optional max-pooling."""
+        sequence = [
             self.convolution(filters, f"{name}_convolution", size),
-            layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_normalisation"),
+            self.normalization(f"{name}_normalization"),
             self.activate(f"{name}_activation"),
         ]
         if pool:
-            made.append(self.pooling(POOL, name=f"{name}_pooling"))
+            sequence.append(self.pooling(POOL_SIZE, name=f"{name}_pooling"))
 
-        def apply(x):
-            for layer in made:
+        def apply(x: Any) -> Any:
+            for layer in sequence:
                 x = layer(x)
             return x
 
         return apply
 
 
-def _two_stream(make, source, target, filters, shared):
-    """The paper's network, to the average over voxels."""
+def _two_stream(make: _LayerFactory, source: Any, target: Any, filters: int, shared: bool) -> Any:
+    """Features of the paper's network, averaged over voxels."""
     streams = []
     for name in ("stream",) if shared else ("source", "target"):
         streams.append(
@@ -173,9 +185,7 @@ def _two_stream(make, source, target, filters, shared):
             x = block(x)
         features.append(x)
     difference = layers.Subtract(name="difference")(features[::-1])
-    difference = layers.BatchNormalization(momentum=MOMENTUM, name="difference_normalisation")(
-        difference
-    )
+    difference = make.normalization("difference_normalization")(difference)
     x = layers.Concatenate(name="fusion")([*features, difference])
     for i in range(3):
         x = make.block(filters * 8, f"fusion_{i + 1}", pool=False, size=3)(x)
@@ -184,8 +194,8 @@ def _two_stream(make, source, target, filters, shared):
     return make.average(name="average")(x)
 
 
-def _vgg(make, x, filters):
-    """VGG (Simonyan and Zisserman 2014): pairs of small convolutions, then pooling."""
+def _vgg(make: _LayerFactory, x: Any, filters: int) -> Any:
+    """VGG (Simonyan and Zisserman 2014): two convolutions of 3 per axis before each pooling."""
     for i in range(4):
         for j in range(2):
             x = make.block(filters * 2**i, f"vgg_{i + 1}_{j + 1}", pool=j == 1 and i < 3, size=3)(x)
@@ -194,21 +204,21 @@ def _vgg(make, x, filters):
     return make.average(name="average")(x)
 
 
-def _resnet(make, x, filters):
+def _resnet(make: _LayerFactory, x: Any, filters: int) -> Any:
     """Residual network (Hara et al. 2017): four stages of one residual block, 10 layers.
 
-    Stages are halved by pooling in front of them, not by strides.
+    Max-pooling before a stage halves the resolution; convolutions have no strides.
     """
     x = make.block(filters, "stem", pool=False)(x)
     for i in range(4):
-        wide, name = filters * 2**i, f"residual_{i + 1}"
+        width, name = filters * 2**i, f"residual_{i + 1}"
         if i > 0:
-            x = make.pooling(POOL, name=f"{name}_pooling")(x)
-        y = make.block(wide, f"{name}_1", pool=False, size=3)(x)
-        y = make.convolution(wide, f"{name}_2_convolution", 3)(y)
-        y = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_2_normalisation")(y)
-        if x.shape[-1] != wide:
-            x = make.convolution(wide, f"{name}_shortcut_convolution", 1)(x)
-            x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_shortcut")(x)
+            x = make.pooling(POOL_SIZE, name=f"{name}_pooling")(x)
+        y = make.block(width, f"{name}_1", pool=False, size=3)(x)
+        y = make.convolution(width, f"{name}_2_convolution", 3)(y)
+        y = make.normalization(f"{name}_2_normalization")(y)
+        if x.shape[-1] != width:
+            x = make.convolution(width, f"{name}_shortcut_convolution", 1)(x)
+            x = make.normalization(f"{name}_shortcut")(x)
         x = make.activate(f"{name}_activation")(layers.Add(name=f"{name}_sum")([x, y]))
     return make.average(name="average")(x)

@@ -1,8 +1,10 @@
-"""Models by name or path, and what they were trained for."""
+"""Trained networks, loaded by name or path, with their model cards."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,62 +15,61 @@ MODELS = "models"
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network and its card.
+class TrainedNetwork:
+    """A trained network and its model card.
 
     Attributes
     ----------
     network : keras.Model
     card : dict
-        Grid, field of view, noise, range of α, scores, licence of the data.
+        Grid, field of view, noise, range of α, errors, and license of the data (``licence``).
     path : Path
     """
 
     network: keras.Model
-    card: dict
+    card: Mapping[str, Any]
     path: Path
 
     @property
-    def shape(self):
-        """The network's grid."""
+    def shape(self) -> tuple[int, ...]:
+        """Grid of the network."""
         return tuple(self.card["grid"])
 
     @property
-    def field_of_view(self):
-        """mm along each axis."""
+    def field_of_view(self) -> tuple[float, ...]:
+        """Field of view along each axis, mm."""
         pairs = zip(self.card["grid"], self.card["spacing_mm"], strict=True)
         return tuple(n * h for n, h in pairs)
 
 
-def shipped_models():
-    """Names of the models that come with this package, and their files."""
-    folder = resources.files("fourierreg.learning") / MODELS
-    if not folder.is_dir():
-        return {}
-    return {f.name.removesuffix(".keras"): f for f in folder.iterdir() if f.suffix == ".keras"}
+def shipped_models() -> dict[str, Path]:
+    """Names and files of the networks that are part of the package."""
+    folder = Path(str(resources.files("fourierreg.learning") / MODELS))
+    return {path.stem: path for path in folder.glob("*.keras")}
 
 
-def load_model(name_or_path):
-    """A model of this package by name, or a ``.keras`` file of `fourierreg train`.
+def load_model(name_or_path: Path | str) -> TrainedNetwork:
+    """Load a network of the package by name, or a ``.keras`` file of `train` by path.
 
     Parameters
     ----------
     name_or_path : str or path
-        One of `shipped_models`, or a path.
+        One of `shipped_models`, or the path of a file.
 
     Returns
     -------
-    Model
+    TrainedNetwork
 
     Raises
     ------
     InputError
-        No such model, or a file without a card.
+        There is no such model, the file has no model card that this version can read, or Keras
+        cannot load it.
     """
     known = shipped_models()
     path = Path(known.get(str(name_or_path), name_or_path))
     if not path.is_file():
-        names = f", or one of {', '.join(sorted(known))}" if known else " (no model is shipped yet)"
+        names = f", or one of {', '.join(sorted(known))}" if known else ""
         raise InputError(
             f"model: expected a .keras file of `fourierreg train`{names}; got {str(name_or_path)!r}"
         )
@@ -77,5 +78,7 @@ def load_model(name_or_path):
         network = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
         text = " ".join(str(error).split())[:200]
-        raise InputError(f"model: Keras {keras.__version__} cannot load {path} ({text})") from error
-    return Model(network, card, path)
+        raise InputError(
+            f"model: Keras {keras.__version__} cannot load {path} ({text}); train it again"
+        ) from error
+    return TrainedNetwork(network, card, path)

@@ -1,81 +1,102 @@
-"""How well a network predicts the α of pairs it has not seen."""
+"""Errors of predicted α on examples that were not used for training."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 from scipy.stats import spearmanr
 
+from fourierreg.learning.examples import Example
 from fourierreg.learning.sequence import PairSequence
 
-WHOLE = "all"
+ALL = "all"  # key of the scores over all kinds of examples
+SMALLEST_ALPHA = 1e-6  # outputs of networks that predict α itself are clipped here
 
 
-def predicted_logs(model, examples, shape, output, batch_size=4):
-    """ln α of a list of examples as the network has it."""
+def predict_log_alpha(
+    model: keras.Model,
+    examples: Sequence[Example],
+    shape: Sequence[int],
+    output: str,
+    batch_size: int = 4,
+) -> np.ndarray:
+    """Predict ln α of examples by a network with the given output."""
     batches = PairSequence(examples, shape, batch_size=batch_size, output=output)
     values = np.asarray(model.predict(batches, verbose=0), dtype=np.float64)[:, 0]
-    return values if output == "log_alpha" else np.log(np.maximum(values, 1e-6))
+    return values if output == "log_alpha" else np.log(np.maximum(values, SMALLEST_ALPHA))
 
 
-def constants_of(examples):
-    """Mean ln α over all examples of a training split, and over those of each kind: the constants
-    that predictions have to beat."""
+def mean_log_alphas(examples: Sequence[Example]) -> dict[str, float]:
+    """Mean ln α over all training examples ("all") and over each kind.
+
+    These constants are the baseline that predictions are compared with.
+    """
     logs = np.log([example.alpha for example in examples])
     kinds = np.array([example.origin for example in examples])
-    each = {str(kind): float(logs[kinds == kind].mean()) for kind in set(kinds)}
-    return {WHOLE: float(logs.mean()), **each}
+    per_kind = {str(kind): float(logs[kinds == kind].mean()) for kind in set(kinds)}
+    return {ALL: float(logs.mean()), **per_kind}
 
 
-def scores_of(model, examples, shape, output, constants):
-    """Errors in ln α over all examples of a split and, where there are several kinds, over each.
+def score(
+    model: keras.Model,
+    examples: Sequence[Example],
+    shape: Sequence[int],
+    output: str,
+    baselines: Mapping[str, float],
+) -> dict[str, dict[str, Any]]:
+    """Error statistics over all examples of a split and, if there are several kinds, over each.
 
     Parameters
     ----------
     model : keras.Model
-    examples : list of Example
-    shape : tuple of int
+    examples : sequence of Example
+    shape : sequence of int
+        Grid of the network.
     output : {"log_alpha", "alpha"}
-        Of `build_network`.
-    constants : dict
-        Of `constants_of` the training pairs; that of all for a kind which was not among them.
+        As in `build_network`.
+    baselines : mapping
+        `mean_log_alphas` of the training examples; a kind without its own uses that of all.
 
     Returns
     -------
     dict
-        Of "all" and every kind to `errors`.
+        `error_statistics` of "all" and of each kind.
     """
-    found = predicted_logs(model, examples, shape, output)
+    predicted = predict_log_alpha(model, examples, shape, output)
     truth = np.log([example.alpha for example in examples])
     kinds = np.array([example.origin for example in examples])
-    scores = {WHOLE: errors(found, truth, constants[WHOLE])}
+    scores = {ALL: error_statistics(predicted, truth, baselines[ALL])}
     if len(set(kinds)) > 1:
         for kind in sorted(set(kinds)):
-            mine = kinds == kind
-            constant = constants.get(str(kind), constants[WHOLE])
-            scores[str(kind)] = errors(found[mine], truth[mine], constant)
+            chosen = kinds == kind
+            baseline = baselines.get(str(kind), baselines[ALL])
+            scores[str(kind)] = error_statistics(predicted[chosen], truth[chosen], baseline)
     return scores
 
 
-def errors(found, truth, constant):
-    """Mean squared, median and 95th percentile of the error in ln α, beside those of a constant.
+def error_statistics(predicted: np.ndarray, truth: np.ndarray, constant: float) -> dict[str, Any]:
+    """Statistics of the error in ln α, and the mean squared error of a constant prediction.
 
-    `r_squared` is against the mean of `truth` itself; it and `spearman` are None where `truth`
-    does not vary.
+    `r_squared` is relative to the variance of `truth` itself. It and `spearman` are None if `truth`
+    does not vary or has fewer than three values.
     """
-    off = found - truth
-    spread = float(np.var(truth))
-    varies = spread > 0 and len(truth) > 2
+    error = predicted - truth
+    variance = float(np.var(truth))
+    varies = variance > 0 and len(truth) > 2
     return {
         "pairs": len(truth),
-        "mse": float(np.mean(off**2)),
+        "mse": float(np.mean(error**2)),
         "mse_of_constant": float(np.mean((constant - truth) ** 2)),
-        "median_absolute_error": float(np.median(abs(off))),
-        "absolute_error_95": float(np.percentile(abs(off), 95)),
-        "bias": float(np.mean(off)),
-        "r_squared": 1 - float(np.mean(off**2)) / spread if varies else None,
-        "spearman": _rank_correlation(found, truth) if varies else None,
+        "median_absolute_error": float(np.median(abs(error))),
+        "absolute_error_95": float(np.percentile(abs(error), 95)),
+        "bias": float(np.mean(error)),
+        "r_squared": 1 - float(np.mean(error**2)) / variance if varies else None,
+        "spearman": _rank_correlation(predicted, truth) if varies else None,
     }
 
 
-def _rank_correlation(found, truth):
-    if np.ptp(found) == 0:
+def _rank_correlation(predicted: np.ndarray, truth: np.ndarray) -> float:
+    if np.ptp(predicted) == 0:
         return 0.0
-    return float(spearmanr(found, truth).statistic)
+    return float(spearmanr(predicted, truth).statistic)

@@ -1,325 +1,232 @@
 """Train a network on pairs whose α is known or was estimated."""
 
 import functools
-import hashlib
 import json
-import math
-from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from fourierreg import checks
 from fourierreg.backend import release_memory
-from fourierreg.data.manifest import FRACTIONS, SPLITS
-from fourierreg.data.run_header import claim
+from fourierreg.data.run_header import ensure_header
+from fourierreg.data.splits import FRACTIONS
 from fourierreg.errors import InputError
-from fourierreg.learning.card import describe, origin_of, save_with_card
-from fourierreg.learning.checkpoint import BEST, Checkpoint, ended, load_state
-from fourierreg.learning.examples import combine, read_folder, split_at_random
+from fourierreg.learning.card import build_card, save_with_card
+from fourierreg.learning.checkpoint import BEST, Checkpoint, load_checkpoint
+from fourierreg.learning.examples import Conditions, Example
+from fourierreg.learning.fitting import compile_network, fit, make_deterministic, precision_policy
+from fourierreg.learning.initial import initial_record, load_initial
 from fourierreg.learning.network import OUTPUTS, build_network
-from fourierreg.learning.pretrained import Model, load_model
-from fourierreg.learning.sequence import PairSequence
+from fourierreg.learning.pretrained import TrainedNetwork
+from fourierreg.learning.splits import digest, read_splits
 
 HEADER = "training.json"
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-LEAST_RATE = 0.01  # of the first, where it decays
-OWN = ("weight_decay", "seed")  # of a network that goes on from another
+MIN_SCALE = 1e-3  # of ln α, for training data of a single α
+NOT_INHERITED = ("weight_decay", "seed")  # options that an initial network does not determine
 
 
-class Trained(NamedTuple):
-    """What a training leaves: the model's file, its card, the log (a dict per epoch), and the
-    folder that a stopped training goes on from."""
+class TrainingResult(NamedTuple):
+    """Result of `train`.
+
+    Attributes
+    ----------
+    path : Path
+        The model.
+    card : dict
+        Its model card.
+    log : list of dict
+        Losses of each epoch.
+    folder : Path
+        Checkpoints, from which the training can be resumed.
+    """
 
     path: Path
-    card: dict
-    log: list
+    card: dict[str, Any]
+    log: list[dict[str, Any]]
     folder: Path
 
 
 def train(
-    datasets,
-    out,
+    datasets: Path | str | Iterable[Path | str],
+    out: Path | str,
     *,
-    architecture="two-stream",
-    filters=8,
-    activation="relu",
-    shared_streams=True,
-    output="log_alpha",
-    weight_decay=1e-4,
-    initial=None,
-    learning_rate=5e-4,
-    decay_epochs=None,
-    batch_size=16,
-    epochs=1000,
-    patience=50,
-    augment=True,
-    smoothing=0.0,
-    balanced=False,
-    fractions=FRACTIONS,
-    precision="auto",
-    deterministic=False,
-    licence="",
-    seed=0,
-    callback=None,
-    callbacks=(),
-):
-    """Train a network, keep its best weights, and write it with a card of what it was trained on.
+    architecture: str = "two-stream",
+    filters: int = 8,
+    activation: str = "relu",
+    shared_streams: bool = True,
+    output: str = "log_alpha",
+    weight_decay: float = 1e-4,
+    initial: TrainedNetwork | Path | str | None = None,
+    learning_rate: float = 5e-4,
+    decay_epochs: int | None = None,
+    batch_size: int = 16,
+    epochs: int = 1000,
+    patience: int = 50,
+    augment: bool = True,
+    smoothing: float = 0.0,
+    balanced: bool = False,
+    fractions: Sequence[float] = FRACTIONS,
+    precision: str = "auto",
+    deterministic: bool = False,
+    license: str = "",
+    seed: int = 0,
+    callback: Callable[[int, int], object] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> TrainingResult:
+    """Train a network and write its best weights to a file with a model card.
 
-    Everything is kept after every epoch in a folder beside the model (``NAME.training``): the same
-    call goes on where a training was stopped, to the very weights it would have reached. On a GPU
-    that CuPy used before in this process, its idle memory is given back first.
+    A checkpoint is written after every epoch to a folder beside the model (``NAME.training``). The
+    same call resumes an interrupted training and reaches the same weights as an uninterrupted one.
+    If CuPy was used in this process, the unused blocks of its memory pools are freed first.
 
     Parameters
     ----------
-    datasets : path or sequence of paths
-        Folders of `fourierreg label` or `simulate`, or of `make_bullseye_dataset`. Their splits
-        (by subject) are held to; pairs without any, which are independent, are split at random.
+    datasets : path or iterable of paths
+        Folders of `label_pairs` or `simulate_pairs`, whose splits by subject are kept, or of
+        `make_bullseye_dataset`, whose pairs are independent and are split at random.
     out : path
-        The model, ``NAME.keras``.
+        File of the model, ``NAME.keras``.
     architecture, filters, activation, shared_streams, output, weight_decay
-        Of `build_network`; the loss is the squared error of `output`.
-    initial : Model, str or path, optional
-        Go on from the weights of this network, as `load_model` takes it, on other data or other
-        terms. All of the line above but `weight_decay` is then as it is there.
+        As in `build_network`. The loss is the squared error of `output`.
+    initial : TrainedNetwork, str or path, optional
+        Network whose weights training starts from (str or path as in `load_model`). Its
+        architecture, filters, activation, streams and output replace the arguments above.
     learning_rate : float
-        Of Adam.
+        Initial learning rate of Adam.
     decay_epochs : int, optional
-        Epochs over which it falls to a hundredth along half a cosine; constant by default.
+        Epochs in which the learning rate decays to a hundredth along a half cosine; constant by
+        default.
     batch_size : int
     epochs : int
-        At most.
+        Maximum number of epochs.
     patience : int
-        Epochs without a better validation error after which training ends.
+        Training stops after this many epochs without a smaller validation loss.
     augment, smoothing
-        Of `PairSequence`.
+        As in `PairSequence`.
     balanced : bool
-        Weigh the training pairs so that each kind (of label tables, simulated, bull-eyes) counts as
-        much as any other, however few there are of it.
+        Weight the training pairs so that each kind (labeled, simulated, bull-eye) has the same
+        total weight, however many pairs it has.
     fractions : (train, validation, test)
-        Of pairs without a split.
+        Fractions of the random split.
     precision : {"auto", "float32", "mixed_float16", "mixed_bfloat16"}
-        "auto": mixed_float16 on a GPU, float32 on a CPU.
+        "auto" is mixed_float16 on a GPU and float32 on a CPU.
     deterministic : bool
-        Same weights from the same seed, where the operations of the Keras backend allow (slower).
-    licence : str
-        What the card says of the data's licence.
+        Use deterministic operations of the Keras backend where they exist (slower), so that the
+        same seed gives the same weights.
+    license : str
+        License of the data, for the model card.
     seed : int
+        Seed of initial weights, random split, shuffling and augmentation.
     callback : callable, optional
-        Called with (epochs done, `epochs`).
+        Called with (completed epochs, `epochs`).
     callbacks : sequence of keras.callbacks.Callback
 
     Returns
     -------
-    Trained
+    TrainingResult
 
     Raises
     ------
     InputError
-        No usable pairs; splits that leak; a split that is missing; a folder of another training; an
-        `initial` of another grid, or one that has seen people of the validation or test split.
-    ValueError, TypeError
-        An argument of another kind or range.
+        An argument is out of range; there are no usable pairs; a subject is in two splits; the
+        train or validation split is empty; the folder is of a training with other arguments;
+        `initial` has another grid or was trained on subjects of the validation or test split.
     RuntimeError
-        The validation error was never a finite number.
+        The validation loss was never finite.
     """
     release_memory()
     out = Path(out)
-    if out.suffix != ".keras":
-        raise InputError(f"out: expected a name ending in .keras; got {out}")
-    if decay_epochs is not None:
-        checks.count("decay_epochs", decay_epochs)
     checks.choice("output", output, OUTPUTS)
-    checks.choice("precision", precision, PRECISIONS)
-    checks.positive("learning_rate", float(learning_rate))
-    for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
-        checks.count(name, value)
-    split, conditions = _read(datasets, fractions, seed)
-    logs = np.log([example.alpha for example in split["train"]])
-    setting = {
-        "architecture": architecture,
-        "filters": filters,
-        "activation": activation,
-        "shared_streams": shared_streams,
-        "output": output,
-        "weight_decay": float(weight_decay),
-        "mean": float(logs.mean()),
-        "scale": float(max(logs.std(), 1e-3)),
-        "seed": seed,
-    }
-    start = None if initial is None else _start(initial, split, conditions)
-    if start is not None:
-        setting |= {k: v for k, v in start.card["network"].items() if k not in OWN}
-    run = {
+    options = {
         "learning_rate": float(learning_rate),
         "decay_epochs": decay_epochs,
         "batch_size": batch_size,
         "augment": augment,
         "smoothing": 0.0 if smoothing == 0 else checks.positive("smoothing", float(smoothing)),
         "balanced": balanced,
-        "precision": _policy(precision),
-        "pairs": {name: len(chosen) for name, chosen in split.items()},
-        "data_sha256": _digest(split),
-        "conditions": json.loads(json.dumps(conditions._asdict())),
-        "initial": None if start is None else origin_of(start),
+        "precision": precision,
     }
-    fresh = functools.partial(build_network, conditions.shape, **setting)
-    fresh()  # says what is wrong with its arguments before anything is written
+    _check_arguments(out, options, epochs, patience)
+    splits, conditions = read_splits(datasets, fractions, seed)
+    start = None if initial is None else load_initial(initial, splits, conditions)
+    network: dict[str, Any] = {
+        "architecture": architecture,
+        "filters": filters,
+        "activation": activation,
+        "shared_streams": shared_streams,
+        "output": output,
+        "weight_decay": float(weight_decay),
+        **_output_scaling(splits["train"]),
+        "seed": seed,
+    }
+    if start is not None:
+        network |= {k: v for k, v in start.card["network"].items() if k not in NOT_INHERITED}
+    training = _training_record(options, splits, conditions, start)
+    build = functools.partial(build_network, conditions.shape, **network)
+    build()  # raises on invalid arguments before anything is written
     folder = out.with_suffix(".training")
     folder.mkdir(parents=True, exist_ok=True)
-    claim(folder / HEADER, {**setting, **run}, "out")
+    ensure_header(folder / HEADER, {**network, **training}, "out")
     keras.utils.set_random_seed(seed)
     if deterministic:
-        _make_deterministic()
-    state, model = load_state(folder)
-    if model is None:
-        model = _compiled(fresh, run, None if start is None else start.network.get_weights())
-    checkpoint = Checkpoint(folder, patience, state, fresh, epochs, callback)
-    if state["epoch"] < epochs and not ended(state, patience):
-        _fit(model, split, conditions.shape, setting, run, checkpoint, callbacks)
+        make_deterministic()
+    state, model = load_checkpoint(folder)
+    checkpoint = Checkpoint(folder, patience, state, build, epochs, callback)
+    if not checkpoint.finished:
+        model = model or compile_network(build, training, start)
+        fit(model, splits, network, training, checkpoint, callbacks)
+    best = _load_best(folder, state)
+    card = build_card(best, splits, conditions, network, training, state)
+    card = {"name": out.stem, **card, "licence": license}
+    save_with_card(best, out, card)
+    return TrainingResult(out, card, state["rows"], folder)
+
+
+def _check_arguments(out: Path, options: Mapping[str, Any], epochs: int, patience: int) -> None:
+    """Check the arguments of `train` that are not those of `build_network`."""
+    if out.suffix != ".keras":
+        raise InputError(f"out: expected a name ending in .keras; got {out}")
+    if options["decay_epochs"] is not None:
+        checks.count("decay_epochs", options["decay_epochs"])
+    checks.choice("precision", options["precision"], PRECISIONS)
+    checks.positive("learning_rate", options["learning_rate"])
+    checks.count("epochs", epochs)
+    checks.count("patience", patience)
+    checks.count("batch_size", options["batch_size"])
+
+
+def _output_scaling(examples: Sequence[Example]) -> dict[str, float]:
+    """Mean and scale of ln α, keywords of `build_network`."""
+    logs = np.log([example.alpha for example in examples])
+    return {"mean": float(logs.mean()), "scale": float(max(logs.std(), MIN_SCALE))}
+
+
+def _training_record(
+    options: Mapping[str, Any],
+    splits: Mapping[str, Sequence[Example]],
+    conditions: Conditions,
+    start: TrainedNetwork | None,
+) -> dict[str, Any]:
+    """Options and data of a training as plain JSON values, for its header and the card."""
+    return {
+        **options,
+        "precision": precision_policy(options["precision"]),
+        "pairs": {name: len(examples) for name, examples in splits.items()},
+        "data_sha256": digest(splits),
+        "conditions": json.loads(json.dumps(conditions._asdict())),
+        "initial": None if start is None else initial_record(start),
+    }
+
+
+def _load_best(folder: Path, state: Mapping[str, Any]) -> keras.Model:
+    """Network with the weights of the smallest validation loss."""
     if state["best"] is None:
-        raise RuntimeError(
+        raise InputError(
             "learning_rate: the validation error was never a finite number; use a smaller one, or "
             "precision='float32'"
         )
-    best = keras.models.load_model(folder / BEST)
-    card = {"name": out.stem, **describe(best, split, conditions, setting, run, state)}
-    save_with_card(best, out, {**card, "licence": licence})
-    return Trained(out, {**card, "licence": licence}, state["rows"], folder)
-
-
-def _read(datasets, fractions, seed):
-    """Examples of every split, and what they have in common."""
-    datasets = [datasets] if isinstance(datasets, str | Path) else datasets
-    examples, conditions = combine(read_folder(folder) for folder in datasets)
-    if not any(example.split for example in examples):
-        if any(example.origin != "bullseye" for example in examples):
-            raise InputError(
-                "datasets: the pairs have no splits, and pairs of the same people may not be split "
-                "at random; split by subject (fourierreg pairs, simulate --splits)"
-            )
-        examples = split_at_random(examples, fractions, seed)
-    split = {name: [e for e in examples if e.split == name] for name in SPLITS}
-    for name in SPLITS[:2]:
-        if not split[name]:
-            raise InputError(
-                f"datasets: no pair in the split {name!r}; split by subject (fourierreg pairs) and "
-                "label or simulate pairs of every split"
-            )
-    return split, conditions
-
-
-def _start(initial, split, conditions):
-    """The network to go on from, if it may be."""
-    start = initial if isinstance(initial, Model) else load_model(initial)
-    if start.shape != tuple(conditions.shape):
-        raise InputError(
-            f"initial: its grid is {start.shape}, that of datasets {tuple(conditions.shape)}; "
-            "label and simulate at its --size, or train anew"
-        )
-    seen = set(origin_of(start)["subjects"])
-    held = {subject for name in SPLITS[1:] for e in split[name] for subject in e.subjects}
-    if seen & held:
-        raise InputError(
-            f"initial: it was trained on {', '.join(sorted(seen & held))}, who stand in the "
-            "validation or test split of datasets; put them into its train split, or train anew"
-        )
-    return start
-
-
-def _fit(model, split, shape, setting, run, checkpoint, callbacks):
-    """Epochs from where the checkpoint's state is."""
-    options = {"batch_size": run["batch_size"], "output": setting["output"]}
-    done = checkpoint.state["epoch"]
-    batches = PairSequence(
-        split["train"],
-        shape,
-        shuffle=True,
-        augment=run["augment"],
-        smoothing=run["smoothing"],
-        weights=_weights(split["train"]) if run["balanced"] else None,
-        seed=setting["seed"],
-        epoch=done,
-        **options,
-    )
-    model.fit(
-        batches,
-        validation_data=PairSequence(split["validation"], shape, **options),
-        initial_epoch=done,
-        epochs=checkpoint.epochs,
-        callbacks=[checkpoint, *callbacks],
-        shuffle=False,  # a PairSequence shuffles by itself
-        verbose=0,
-    )
-
-
-def _weights(examples):
-    """Weights of 1 on average, and alike in sum for every kind."""
-    counts = Counter(example.origin for example in examples)
-    return [len(examples) / (len(counts) * counts[example.origin]) for example in examples]
-
-
-def _digest(split):
-    """Of the names, α and splits of all pairs."""
-    named = [
-        [Path(e.source).name, Path(e.target).name, e.alpha, e.split]
-        for examples in split.values()
-        for e in examples
-    ]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
-
-
-def _compiled(fresh, run, weights):
-    """A new network with its optimiser, and with given weights if there are any."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(run["precision"])
-    try:
-        model = fresh()
-    finally:
-        keras.config.set_dtype_policy(before)
-    if weights is not None:
-        model.set_weights(weights)
-    rate = run["learning_rate"]
-    if run["decay_epochs"] is not None:
-        steps = run["decay_epochs"] * math.ceil(run["pairs"]["train"] / run["batch_size"])
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=LEAST_RATE)
-    optimizer = keras.optimizers.Adam(rate)
-    if run["precision"] == "mixed_float16":  # said here, or a reloaded network would not know it
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer=optimizer, loss="mse", metrics=["mse"])
-    return model
-
-
-def _policy(precision):
-    if precision != "auto":
-        return precision
-    return "mixed_float16" if _has_gpu() else "float32"
-
-
-def _has_gpu():
-    """Whether the Keras backend computes on a GPU."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        return bool(tensorflow.config.list_physical_devices("GPU"))
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.default_backend() == "gpu"
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _make_deterministic():
-    """Operations whose sums have a fixed order."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        tensorflow.config.experimental.enable_op_determinism()
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    return keras.models.load_model(folder / BEST)

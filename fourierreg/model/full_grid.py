@@ -1,10 +1,10 @@
 """The full-grid baseline (Zhang et al. 2013): velocities of every frequency, shot on the voxels.
 
-The same model, estimated without a band: differences by neighbouring voxels, products voxel by
-voxel, one pair of FFTs per application of K. It exists to be compared with: `map_alpha` and
-`register` take it with ``space="full"``. The unknown is kept as coefficients of the widest band
-of the grid (every frequency but Nyquist's, which central differences do not see), so results and
-priors are of the same kind. Euler steps, NumPy only.
+The same model, estimated without a band: differences of neighboring voxels, products voxel by
+voxel, one pair of FFTs per application of K. It serves as a reference: ``Model(space="full")``. The
+unknown is stored as coefficients of the widest band of the grid (every frequency but Nyquist's, on
+which central differences vanish), so that results and priors are of the same kind. Euler steps,
+NumPy only, one pair at a time: the axis of pairs has length one.
 """
 
 import functools
@@ -15,12 +15,13 @@ from typing import ClassVar
 import numpy as np
 from scipy import fft
 
-from fourierreg.backend import backend_of
+from fourierreg.backend import Array
 from fourierreg.errors import InputError
-from fourierreg.image.voxels import extremes
-from fourierreg.model.problem import Problem, furthest
+from fourierreg.image.voxels import displacement_extremes
+from fourierreg.model.end_map import displacement_limits
+from fourierreg.model.problem import Problem
 from fourierreg.spectral.band import frequencies
-from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.metric import MetricBatch
 
 WORKERS = os.cpu_count() or 1
 
@@ -42,7 +43,7 @@ def from_grid(values, band):
 
 
 def _rows(band):
-    """Where the frequencies of the band stand among those of an FFT."""
+    """Indices of the frequencies of the band among those of an FFT."""
     last = band.ndim - 1
     return np.ix_(
         *(
@@ -60,7 +61,7 @@ class FullGridGeodesic:
     a first component of zero.
     """
 
-    metric: Metric
+    metric: MetricBatch
     velocities: list
     momenta: list
     displacements: list
@@ -73,43 +74,49 @@ class FullGridGeodesic:
         return len(self.momenta)
 
     def end(self):
-        """The end alone: what the path takes is as much as 3 `num_steps` fields."""
+        """The end point without the path, which takes 3 `num_steps` fields of memory."""
         return FullGridGeodesic(self.metric, [], [], self.displacements[-1:])
+
+    def select(self, pairs):
+        """The geodesic of the only pair."""
+        return self
 
     @property
     def displacement(self):
-        """At t = 1, (d, N_1, …, N_d)."""
+        """Displacement at t = 1, (1, d, N_1, …, N_d), in mm."""
         u = self.displacements[-1]
-        return u if self.metric.band.ndim == 3 else u[1:, 0]
+        return (u if self.metric.band.ndim == 3 else u[1:, 0])[None]
 
 
 @dataclass(frozen=True)
 class FullGridProblem(Problem):
-    """A `Problem` whose geodesics live on the voxels."""
+    """A `Problem` of one pair whose geodesics are computed on the voxels."""
 
     coefficient_dtype: ClassVar[type] = np.complex64
-    kind = None  # every pair by itself
+    batch_key = None
 
     def evaluate(self, v, metric):
-        """As `Problem.evaluate`; of the geodesic only the end is kept."""
+        """As `Problem.evaluate`; keeps only the end point of the geodesic."""
         evaluation = super().evaluate(v, metric)
         return evaluation._replace(geodesic=evaluation.geodesic.end())
 
     def shoot(self, v, metric):
         """Euler steps of dm/dt = -ad*_v m, v = K m, du/dt = -v - (Du) v."""
-        from fourierreg.registration import spatial_kernels  # numba takes half a second to import
+        from fourierreg.model import full_grid_kernels  # importing numba takes half a second
 
         kind, band, dt = self.source.dtype.type, metric.band, 1.0 / self.num_steps
         smooth = _smoothing(metric, kind)
-        numbers = _numbers(dt, self.spacing, kind)
-        velocity = _volume(to_grid(v, band, kind))
-        momentum = _volume(to_grid(metric.lower(v), band, kind))
+        scalars = _scalars(dt, self.spacing, kind)
+        velocity = _as_3d(to_grid(v[0], band, kind))
+        momentum = _as_3d(to_grid(metric.lower(v)[0], band, kind))
         velocities, momenta, displacements = [velocity], [momentum], [np.zeros_like(velocity)]
-        with np.errstate(over="ignore", invalid="ignore"):  # a wild step may blow up
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # after a large step the flow may diverge
             for step in range(self.num_steps):
                 m, u = np.empty_like(momentum), np.empty_like(momentum)
-                spatial_kernels.ahead(
-                    velocities[-1], momenta[-1], displacements[-1], *numbers, m, u
+                full_grid_kernels.forward_step(
+                    velocities[-1], momenta[-1], displacements[-1], *scalars, m, u
                 )
                 displacements.append(u)
                 if step < self.num_steps - 1:  # the last momentum moves nothing
@@ -117,13 +124,14 @@ class FullGridProblem(Problem):
                     velocities.append(smooth(m))
         return FullGridGeodesic(metric, velocities, momenta, displacements)
 
-    def judge(self, geodesic):
-        """As `Problem.judge`."""
-        u = geodesic.displacement
-        reach, fold = extremes(u, self.spacing, furthest(geodesic.metric.band))
-        if not np.isfinite(reach):
-            return np.array([0.0, np.inf, 0.0]), np.zeros_like(u)
-        return np.array([1.0, reach, fold]), u
+    def check_diffeomorphism(self, geodesic):
+        """The quantities of `end_map.measure`, on the voxels, and the end displacement."""
+        u, limits = geodesic.displacement, displacement_limits(geodesic.metric.band)
+        displacement, negative_determinant = displacement_extremes(u, self.spacing, limits).T
+        finite = np.isfinite(displacement)
+        if not finite[0]:
+            u = np.zeros_like(u)
+        return [finite, np.where(finite, displacement, np.inf), negative_determinant], u
 
     def displacement(self, geodesic):
         """End displacement of the inverse map, in mm."""
@@ -131,12 +139,12 @@ class FullGridProblem(Problem):
 
     def pull_back(self, geodesic, force):
         """Gradient with respect to v₀, in the metric, of a function with that force on u."""
-        from fourierreg.model import full_grid_kernels as spatial_kernels
+        from fourierreg.model import full_grid_kernels
 
         metric, kind = geodesic.metric, self.source.dtype.type
         smooth, dt = _smoothing(metric, kind), kind(1.0 / geodesic.num_steps)
-        numbers = _numbers(dt, self.spacing, kind)
-        mu = kind(np.prod(self.shape)) * _volume(force)
+        scalars = _scalars(dt, self.spacing, kind)
+        mu = kind(np.prod(self.shape)) * _as_3d(force[0])
         lam, spare = np.zeros_like(mu), (np.empty_like(mu), np.empty_like(mu))
         for step in reversed(range(geodesic.num_steps)):
             state = (
@@ -145,49 +153,49 @@ class FullGridProblem(Problem):
                 geodesic.displacements[step],
             )
             pull = np.empty_like(mu)
-            spatial_kernels.back(*state, lam, mu, *numbers, pull, *spare)
+            full_grid_kernels.adjoint_step(*state, lam, mu, *scalars, pull, *spare)
             pulled = smooth(pull)
             spare, (lam, mu) = (lam, mu), spare
             pulled *= dt
             lam += pulled
         field = lam if metric.band.ndim == 3 else lam[1:, 0]
-        return from_grid(field, metric.band)
+        return from_grid(field, metric.band)[None]
 
     def curvature(self, geodesic, exact=False):
-        """(ρ/σ²) J*J with J ≈ -g on the voxels."""
+        """(ρ/σ²) J*J with J ≈ -g, on the voxels."""
         if exact:
             raise InputError(
                 "jacobian: expected 'approximate' with space='full'; got 'exact', which needs "
-                "linearised shooting: use jacobian='approximate'"
+                "linearized shooting: use jacobian='approximate'"
             )
         return FullGridCurvature(geodesic.metric, self.deformed_gradient(geodesic), self.weight)
 
 
 @dataclass(frozen=True)
 class FullGridCurvature:
-    """w -> (ρ/σ²) M Π[g (g·w)] by one pair of FFTs (leading axes are batch axes).
+    """The operator w -> (ρ/σ²) M Π[g (g·w)] by one pair of FFTs, on fields (…, 1, d, *band).
 
     Attributes
     ----------
-    metric : Metric
-    tensor : array, (d, N_1, …, N_d)
+    metric : MetricBatch
+    tensor : array, (1, d, N_1, …, N_d)
         g.
-    weight : float
+    weight : float array, (1,)
     """
 
-    metric: Metric
-    tensor: object
-    weight: float
+    metric: MetricBatch
+    tensor: Array
+    weight: np.ndarray
 
     def __call__(self, w):
-        band, g = self.metric.band, self.tensor
+        band, g = self.metric.band, self.tensor[0]
         out = np.empty(w.shape, dtype=w.dtype)
-        factor = g.dtype.type(self.weight * np.prod(band.shape))
+        factor = g.dtype.type(self.weight[0] * np.prod(band.shape))
         for field, result in zip(
             w.reshape(-1, *w.shape[-band.ndim - 1 :]),
             out.reshape(-1, *w.shape[-band.ndim - 1 :]),
             strict=True,
-        ):  # one field at a time: the batch would not fit the cache, or the memory
+        ):  # field by field: a batch would exceed the cache, or the memory
             values = to_grid(field, band, g.dtype)
             result[...] = from_grid(g * (factor * (g * values).sum(axis=0)), band)
         return out
@@ -196,36 +204,41 @@ class FullGridCurvature:
 
     @property
     def diagonal(self):
-        """Diagonal, one value per component: the same at every frequency."""
+        """Diagonal, (1, d, 1, …): the same at every frequency."""
         d = self.metric.band.ndim
-        size = self.weight * np.prod(self.metric.band.shape)
-        return size * np.array([np.mean(c * c) for c in self.tensor]).reshape(-1, *[1] * d)
+        size = self.weight[0] * np.prod(self.metric.band.shape)
+        means = size * np.array([np.mean(c * c) for c in self.tensor[0]])
+        return means.reshape(1, -1, *[1] * d)
+
+    def select(self, pairs):
+        """The operator of the only pair."""
+        return self
 
 
 class _Smoothing:
-    """K on the voxels: one pair of FFTs per application."""
+    """The operator K on the voxels, by one pair of FFTs."""
 
     def __init__(self, metric, kind):
         band = metric.band
         self.d, self.shape = band.ndim, band.shape
         self.inverse = np.zeros((*band.shape[:-1], band.shape[-1] // 2 + 1), dtype=kind)
-        self.inverse[_rows(band)] = 1.0 / metric.symbol(np)
+        self.inverse[_rows(band)] = 1.0 / metric.symbol(np)[0, 0]
 
     def __call__(self, m):
         flat = m if self.d == 3 else m[1:, 0]
         axes = tuple(range(-self.d, 0))
         hat = fft.rfftn(flat, axes=axes, workers=WORKERS)
         hat *= self.inverse
-        return _volume(fft.irfftn(hat, self.shape, axes, overwrite_x=True, workers=WORKERS))
+        return _as_3d(fft.irfftn(hat, self.shape, axes, overwrite_x=True, workers=WORKERS))
 
 
 @functools.lru_cache(maxsize=2)
 def _smoothing(metric, kind):
-    """One `_Smoothing` for all geodesics at an α."""
+    """The `_Smoothing` shared by all geodesics at one α."""
     return _Smoothing(metric, kind)
 
 
-def _volume(field):
+def _as_3d(field):
     """A vector field as a contiguous (3, …) array over a 3D grid."""
     if field.shape[0] == 3:
         return np.ascontiguousarray(field)
@@ -234,22 +247,20 @@ def _volume(field):
     return volume
 
 
-def _numbers(dt, spacing, kind):
+def _scalars(dt, spacing, kind):
     """dt and 1 / 2h along z, y, x."""
     lengths = (1.0,) * (3 - len(spacing)) + tuple(spacing)
     return (kind(dt), *(kind(0.5 / h) for h in lengths))
 
 
-def check(source, integrator, dynamics):
-    """Refuse what the baseline does not do."""
-    if backend_of(source) != "numpy":
+def check(backend, model):
+    """Refuse what the baseline does not support."""
+    if backend != "numpy":
         raise InputError(
             "space: the full-grid baseline runs on NumPy only; use set_backend('numpy'), "
             "or space='bandlimited'"
         )
-    for name, value, only in (
-        ("integrator", integrator, "euler"),
-        ("dynamics", dynamics, "epdiff"),
-    ):
+    for name, only in (("integrator", "euler"), ("dynamics", "epdiff")):
+        value = getattr(model, name)
         if value != only:
             raise InputError(f"{name}: expected {only!r} with space='full'; got {value!r}")

@@ -1,6 +1,6 @@
-"""Compiled steps of full-grid geodesic shooting and its adjoint (numba): one pass over memory each.
+"""Compiled steps of geodesic shooting on the full grid, and their adjoint (numba).
 
-All fields are (3, N_1, N_2, N_3), periodic; differences are central, by neighbouring voxels.
+Each is one pass over memory. Fields are (3, N_1, N_2, N_3), periodic; differences are central.
 """
 
 import numba
@@ -30,7 +30,7 @@ def _flux(m, v, i, p, q, z, y, x, qz, qy, qx):
 
 
 @_inline
-def _ahead(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new):
+def _forward_step(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new):
     for i in range(3):
         carried = _flux(m, v, i, p, q, z, y, x, qz, qy, qx)
         advected = v[i, z, y, x]
@@ -42,7 +42,7 @@ def _ahead(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new):
 
 
 @_parallel
-def ahead(v, m, u, dt, qz, qy, qx, m_new, u_new):
+def forward_step(v, m, u, dt, qz, qy, qx, m_new, u_new):
     """m - dt ad*_v m and u - dt (v + (Du) v); q = 1 / 2h."""
     _, nz, ny, nx = v.shape
     for row in numba.prange(nz * ny):
@@ -51,10 +51,10 @@ def ahead(v, m, u, dt, qz, qy, qx, m_new, u_new):
         yp, yq = (y + 1) % ny, (y + ny - 1) % ny
         for x in range(1, nx - 1):  # no index wraps: the compiler vectorises this loop
             p, q = (zp, yp, x + 1), (zq, yq, x - 1)
-            _ahead(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new)
+            _forward_step(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new)
         for x in (0, nx - 1):
             p, q = (zp, yp, (x + 1) % nx), (zq, yq, (x + nx - 1) % nx)
-            _ahead(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new)
+            _forward_step(v, m, u, dt, qz, qy, qx, p, q, z, y, x, m_new, u_new)
 
 
 @_inline
@@ -79,8 +79,9 @@ def _carry(v, lam, mu, dt, qz, qy, qx, p, q, z, y, x, lam_new, mu_new):
 
 
 @_parallel
-def back(v, m, u, lam, mu, dt, qz, qy, qx, pull, lam_new, mu_new):
-    """Transpose of `ahead` on (λ, μ): ad*_λ m - μ - (Du)ᵀμ, λ - dt ad_v λ, μ + dt ∇·(μ ⊗ v)."""
+def adjoint_step(v, m, u, lam, mu, dt, qz, qy, qx, pull, lam_new, mu_new):
+    """Transpose of `forward_step` at (λ, μ): ad*_λ m - μ - (Du)ᵀμ, λ - dt ad_v λ, and
+    μ + dt ∇·(μ ⊗ v)."""
     _, nz, ny, nx = v.shape
     for row in numba.prange(nz * ny):
         z, y = row // ny, row % ny

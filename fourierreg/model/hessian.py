@@ -5,85 +5,94 @@ J is the derivative of the deformed image with respect to v₀. Two forms:
 - approximate, J ≈ -g· with g = ∇(S∘φ₁⁻¹): J*J w = M Π[g (g·w)] is a multiplication between two
   truncations to the band, applied exactly on a grid of 4K + 1 points per axis once g gᵀ is
   low-passed to 2K (on an axis with fewer voxels, on the voxels themselves);
-- exact, J w = g·δu with g = (∇S)∘φ₁⁻¹ and δu the linearised shooting of w.
+- exact, J w = g·δu with g = (∇S)∘φ₁⁻¹ and δu the linearized shooting of w.
+
+Fields are (…, pairs, d, *band).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from fourierreg.backend import array_module
+from fourierreg.backend import Array, array_module
 from fourierreg.backend.graphs import CapturedGraph
 from fourierreg.geodesic.shooting import Geodesic, pull_back, tangent
 from fourierreg.spectral.band import inner
-from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.metric import MetricBatch
 from fourierreg.spectral.product_grid import flatten, from_grid, multiply, to_grid
 from fourierreg.spectral.transform import resample_low_pass
 
 
 @dataclass(frozen=True)
 class DataCurvature:
-    """w -> (ρ/σ²) J*J w for fields of the band (leading axes are batch axes).
-
-    Of one pair, or of many: fields are (…, pairs, d, *band) then.
+    """The operator w -> (ρ/σ²) J*J w on fields of the band.
 
     Attributes
     ----------
-    metric : Metric
-    tensor : array, (d, d, points) or (pairs, d, d, points)
+    metric : MetricBatch
+    tensor : array, (pairs, d, d, points)
         Low-passed g gᵀ, times the weight and the number of voxels, on the small grid, whose
         points are in the order of `fourierreg.spectral.product_grid`.
     grid : tuple of int
-        Its shape.
+        Shape of the small grid.
     geodesic : Geodesic or None
-        Where J is linearised exactly; None for J ≈ -g.
+        Where J is linearized exactly; None for J ≈ -g.
     """
 
-    metric: Metric
-    tensor: object
-    grid: tuple
+    metric: MetricBatch
+    tensor: Array
+    grid: tuple[int, ...]
     geodesic: Geodesic | None = None
 
-    def __call__(self, w):
+    def __call__(self, w: Array) -> Array:
         if self.geodesic is None:
             return self.multiply(w)
         pulled = pull_back(self.geodesic, self.multiply(tangent(self.geodesic, w)))
         return self.metric.lower(pulled)
 
-    def multiply(self, w):
+    def multiply(self, w: Array) -> Array:
         """M (ρ/σ²) Π[g (g·w)]."""
         xp, band, kind = array_module(w), self.metric.band, self.tensor.dtype
         working = w.astype(np.result_type(kind, np.complex64), copy=False)
         values = to_grid(working, band, xp, self.grid)
         vectors = values.reshape(-1, *values.shape[-2:])
-        product = multiply(self.tensor.reshape(-1, *self.tensor.shape[-3:]), vectors, xp)
+        product = multiply(self.tensor, vectors, xp)
         product = from_grid(product.reshape(values.shape), band, xp, self.grid)
         return product.astype(w.dtype, copy=False)
 
     @property
-    def diagonal(self):
-        """Diagonal of `multiply`, one value per component: the same at every frequency."""
+    def diagonal(self) -> Array:
+        """Diagonal of `multiply`, (pairs, d, 1, …): the same at every frequency."""
         xp, d = array_module(self.tensor), self.metric.band.ndim
-        each = [xp.mean(self.tensor[..., i, i, :], axis=-1) for i in range(d)]
-        return xp.stack(each, axis=-1)[(..., *[None] * d)]
+        means = [xp.mean(self.tensor[:, i, i], axis=-1) for i in range(d)]
+        return xp.stack(means, axis=-1)[(..., *[None] * d)]
+
+    def select(self, pairs: Sequence[int]) -> "DataCurvature":
+        """The operator of some of the pairs."""
+        return replace(
+            self,
+            metric=self.metric.select(pairs),
+            tensor=self.tensor[pairs],
+            geodesic=None if self.geodesic is None else self.geodesic.select(pairs),
+        )
 
 
-def data_curvature(problem, geodesic, exact=False):
+def data_curvature(problem: Any, geodesic: Geodesic, exact: bool = False) -> DataCurvature:
     """`DataCurvature` of a `Problem` at the end point of a geodesic."""
-    metric = geodesic.metric
+    metric: Any = geodesic.metric
     band, shape = metric.band, problem.shape
     g = problem.source_gradient(geodesic) if exact else problem.deformed_gradient(geodesic)
     xp, d = array_module(g), band.ndim
     grid = tuple(min(n, 4 * k + 1) for n, k in zip(shape, band.cutoff, strict=True))
     double = tuple(2 * k for k in band.cutoff)
-    factor, whole = problem.weight_of(1) * float(np.prod(shape)), (slice(None),) * d
-    lead = g.shape[: -d - 1]
-    tensor = xp.empty((*lead, d, d, int(np.prod(grid))), dtype=g.dtype)
+    factor = problem.weight_of(1) * float(np.prod(shape))
+    tensor = xp.empty((g.shape[0], d, d, int(np.prod(grid))), dtype=g.dtype)
     for i in range(d):
         for j in range(i, d):
-            product = g[(..., i, *whole)] * g[(..., j, *whole)]
-            entry = flatten(resample_low_pass(product, double, grid, xp), d, xp)
-            tensor[..., i, j, :] = tensor[..., j, i, :] = factor * entry
+            entry = flatten(resample_low_pass(g[:, i] * g[:, j], double, grid, xp), d, xp)
+            tensor[:, i, j] = tensor[:, j, i] = factor * entry
     return DataCurvature(metric, tensor, grid, geodesic if exact else None)
 
 
@@ -91,25 +100,29 @@ def data_curvature(problem, geodesic, exact=False):
 class PosteriorHessian:
     """H = L/s² + (ρ/σ²) J*J on the band, symmetric positive definite in its inner product."""
 
-    metric: Metric
+    metric: MetricBatch
     curvature: DataCurvature
 
-    def prior(self, xp):
-        """Diagonal L/s²."""
+    def prior(self, xp: Any) -> Array:
+        """Diagonal L/s², (pairs, 1, *band)."""
         return self.metric.symbol(xp) / self.metric.velocity_scale**2
 
-    def diagonal(self, xp):
-        """Diagonal of H with J ≈ -g, over the stored frequencies of each component."""
+    def diagonal(self, xp: Any) -> Array:
+        """Diagonal of H with J ≈ -g, (pairs, d, *band)."""
         return self.prior(xp) + self.curvature.diagonal
 
-    def __call__(self, w):
+    def __call__(self, w: Array) -> Array:
         return self.prior(array_module(w)) * w + self.curvature(w)
 
-    def solve(self, b, *, rtol=1e-2, max_iterations=200):
-        """H⁻¹ b for right-hand sides (n, d, *band) by preconditioned conjugate gradients.
+    def select(self, pairs: Sequence[int]) -> "PosteriorHessian":
+        """The Hessian of some of the pairs."""
+        return PosteriorHessian(self.metric.select(pairs), self.curvature.select(pairs))
 
-        A right-hand side of zero, which a velocity of zero has, gives zero. Of many pairs (b is
-        (n, pairs, d, *band)) each ends where all n of its own have converged.
+    def solve(self, b: Array, *, rtol: float = 1e-2, max_iterations: int = 200) -> Array:
+        """H⁻¹ b for right-hand sides (n, pairs, d, *band) by preconditioned conjugate gradients.
+
+        A right-hand side of zero gives zero. A pair ends when all n right-hand sides of its own
+        have converged.
 
         Returns
         -------
@@ -123,7 +136,7 @@ class PosteriorHessian:
         rz = inner(r, p, band, xp)
         goal, unfinished = rtol**2 * rz, xp.ones(rz.shape[1:], dtype=bool)
 
-        def iterate():
+        def iterate() -> Array:
             hp = self(p)
             step = unfinished * _quotient(rz, inner(p, hp, band, xp), xp)
             x[...] += step[tail] * p
@@ -142,6 +155,6 @@ class PosteriorHessian:
         return x
 
 
-def _quotient(a, b, xp):
+def _quotient(a: Array, b: Array, xp: Any) -> Array:
     """a / b, and zero where b is zero."""
     return xp.where(b > 0, a / xp.where(b > 0, b, 1.0), 0.0)

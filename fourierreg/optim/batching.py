@@ -1,112 +1,109 @@
-"""Several programs at once: each runs until it asks for something; that is done together.
+"""Run several coroutines side by side, and batch the work that they request.
 
-The estimate of one pair is a plain sequential program: fit, take a slope, move α, fit again. Its
-long work is put as requests (`ask`). By itself a program has each done at once; among others
-(`run_all`) it waits, as a greenlet, until requests of one kind can be done for many.
+The estimate of one pair is a sequential algorithm: fit, take a slope, change α, fit again. It is
+written as a generator that yields a `Request` wherever it needs expensive work, and is sent the
+result. `run_all` drives many such coroutines, one per pair, and runs requests of the same kind as
+one batch; `run` drives one, whose requests are batches of one.
 """
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Generator, Hashable, Sequence
+from typing import Any
 
-from greenlet import GreenletExit, getcurrent, greenlet
+Coroutine = Generator["Request", Any, Any]
 
 
 class Request(ABC):
-    """Work that can be done alone, or with others of the same kind.
+    """Work that a coroutine waits for.
 
-    `kind` is hashable: requests of one kind can be done together; None: each by itself.
+    Attributes
+    ----------
+    batch_key : hashable or None
+        Requests of one class with the same key can be run as one batch; None: only by itself.
     """
 
-    kind: object = None
-
-    @abstractmethod
-    def alone(self):
-        """Do it; the result."""
+    batch_key: Hashable = None
 
     @staticmethod
     @abstractmethod
-    def together(requests):
-        """Do several of one kind; a result for each, or the exception that it ended in."""
+    def run(requests: Sequence[Any]) -> list[Any]:
+        """Run a batch; returns a result for each request, or the exception that it raised."""
 
 
-class _Program(greenlet):
-    """One of several that run together."""
-
-
-def ask(request):
-    """Have a request done, and return its result.
-
-    Raises
-    ------
-    Exception
-        What the work ended in.
-    """
-    here = getcurrent()
-    if not isinstance(here, _Program):
-        return request.alone()
-    result = here.parent.switch(request)
+def run(coroutine: Coroutine) -> Any:
+    """Run one coroutine to its end; returns its result or raises its exception."""
+    (result,) = run_all([coroutine])
     if isinstance(result, Exception):
         raise result
     return result
 
 
-def run_all(functions):
-    """Run functions of no arguments side by side; what each returns, or the exception it ends in.
+def run_all(coroutines: Sequence[Coroutine]) -> list[Any]:
+    """Run coroutines side by side.
 
-    Requests of the kind that most programs ask for are done next; between equals, those of the
-    program that has had the fewest done. Others wait, and meet more of their kind.
+    The largest batch of waiting requests is run next; among equal ones that of the coroutine with
+    the fewest requests served. The others wait, so that more requests of their kind can join.
 
-    An exception of the work for many ends the whole run, as does a `MemoryError` of anyone: fewer
-    may fit.
+    Parameters
+    ----------
+    coroutines : sequence of generators that yield `Request`
+
+    Returns
+    -------
+    list
+        For each the value it returned, or the exception that it ended with. A `MemoryError` ends
+        the whole run: a smaller batch may fit.
     """
-    programs = [_Program(function) for function in functions]
-    results, waiting, served = [None] * len(programs), {}, [0] * len(programs)
+    results: list[Any] = [None] * len(coroutines)
+    waiting: dict[int, Request] = {}
+    served = [0] * len(coroutines)
 
-    def advance(index, *answer):
+    def resume(index, result=None):
+        coroutine = coroutines[index]
         try:
-            asked = programs[index].switch(*answer)
+            if isinstance(result, Exception):
+                waiting[index] = coroutine.throw(result)
+            else:
+                waiting[index] = coroutine.send(result)
+        except StopIteration as end:
+            results[index] = end.value
         except MemoryError:
             raise
-        except Exception as error:  # of one program: the others go on
+        except Exception as error:  # of one coroutine: the others go on
             results[index] = error
-            return
-        if programs[index].dead:
-            results[index] = asked
-        else:
-            waiting[index] = asked
 
     try:
-        for index in range(len(programs)):
-            advance(index)
+        for index in range(len(coroutines)):
+            resume(index)
         while waiting:
-            chosen = _next(waiting, served)
+            chosen = _next_batch(waiting, served)
             requests = [waiting.pop(index) for index in chosen]
-            for index, answer in zip(chosen, _answers(requests), strict=True):
+            for index, result in zip(chosen, _run_batch(requests), strict=True):
                 served[index] += 1
-                advance(index, answer)
+                resume(index, result)
     finally:
-        for program in programs:
-            if not program.dead:
-                program.throw(GreenletExit)
+        for coroutine in coroutines:
+            coroutine.close()
     return results
 
 
-def _next(waiting, served):
-    """The programs whose requests are done next."""
-    groups = defaultdict(list)
+def _next_batch(waiting, served):
+    """The coroutines whose requests are run next."""
+    batches = defaultdict(list)
     for index, request in waiting.items():
-        alone = request.kind is None
-        groups[(type(request), index if alone else request.kind)].append(index)
-    return sorted(max(groups.values(), key=lambda g: (len(g), -min(served[i] for i in g))))
+        key = index if request.batch_key is None else request.batch_key
+        batches[type(request), key].append(index)
+    return sorted(max(batches.values(), key=lambda b: (len(b), -min(served[i] for i in b))))
 
 
-def _answers(requests):
-    """Results of requests of one kind."""
-    if requests[0].kind is not None:
-        return requests[0].together(requests)
+def _run_batch(requests):
+    """Results of a batch. If it raises, its requests are run one by one, to find which one does."""
     try:
-        return [requests[0].alone()]
+        return requests[0].run(requests)
     except MemoryError:
         raise
     except Exception as error:
-        return [error]
+        if len(requests) == 1:
+            return [error]
+    return [_run_batch([request])[0] for request in requests]

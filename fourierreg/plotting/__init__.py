@@ -1,4 +1,4 @@
-"""Pictures of results. Functions take results and draw on matplotlib axes."""
+"""Plots of registrations, 3D images and networks. Functions draw on matplotlib axes."""
 
 from fourierreg.plotting.interactive import interactive_view
 from fourierreg.plotting.learning import network, training_curve

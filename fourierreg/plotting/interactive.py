@@ -1,66 +1,65 @@
-"""A view of a 3D registration to turn and scroll through, in JupyterLab."""
+"""Interactive view of a 3D registration in JupyterLab."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from matplotlib.figure import Figure
 
 from fourierreg.backend import to_numpy
 from fourierreg.errors import InputError
+from fourierreg.plotting.views import map_views, orthogonal_views
+from fourierreg.registration.result import Registration
+
+LOG_JACOBIAN = "ln det"  # name of the layer of ln det Dφ⁻¹
+MIN_DETERMINANT = 1e-3  # lower bound before the logarithm
 
 
-def interactive_view(result, target=None):
-    """The deformed source, the target and, over them, ln det Dφ⁻¹ where the deformed source is not
-    zero, to scroll through.
+def interactive_view(result: Registration, target: Any = None) -> Any:
+    """Show the deformed source and, over it, ln det Dφ⁻¹, optionally with the target.
+
+    ln det Dφ⁻¹ is shown where the deformed source is not zero.
 
     Parameters
     ----------
     result : Registration
         In 3D.
     target : array or nibabel image, optional
-        On the registration's grid.
+        On the grid of the registration.
 
     Returns
     -------
     ipyniivue.NiiVue, or matplotlib.figure.Figure
-        Three planes that do not move, where ipyniivue is not installed.
+        A static figure of three planes if ipyniivue is not installed.
 
     Raises
     ------
-    ValueError
-        A registration in 2D.
+    InputError
+        The registration is 2D.
     """
     if len(result.spacing) != 3:
-        raise InputError(
-            "result: expected a registration in 3D; got one in 2D, for which there is overview"
-        )
-    log_j = np.log(np.maximum(to_numpy(result.jacobian_determinant), 1e-3))
+        raise InputError("result: expected a registration in 3D; got one in 2D: use overview")
+    log_jacobian = np.log(np.maximum(to_numpy(result.jacobian_determinant), MIN_DETERMINANT))
     deformed = to_numpy(result.deformed)
-    log_j = np.where(deformed != 0, log_j, 0.0)  # around a brain it is the prior's alone
-    layers = {"deformed source": deformed, "ln det": log_j}
+    # Outside a brain only the prior determines the deformation.
+    log_jacobian = np.where(deformed != 0, log_jacobian, 0.0)
+    layers = {"deformed source": deformed, LOG_JACOBIAN: log_jacobian}
     if target is not None:
         values = target.get_fdata() if hasattr(target, "get_fdata") else to_numpy(target)
         layers = {"target": values, **layers}
     try:
-        from ipyniivue import NiiVue, Volume
+        import ipyniivue
     except ModuleNotFoundError:
-        return _static(layers, result.spacing)
-    matrix = np.diag([*result.spacing, 1.0]) if result.geometry is None else result.geometry.matrix
-    reach = float(np.abs(log_j).max()) or 1.0
-    styles = {
-        "ln det": {
-            "colormap": "warm",
-            "colormap_negative": "winter",
-            "cal_min": 0.1 * reach,
-            "cal_max": reach,
-            "opacity": 0.4,
-        }
-    }
-    viewer = NiiVue(height=420)
+        return _static_figure(layers, result.spacing)
+    affine = np.diag([*result.spacing, 1.0]) if result.geometry is None else result.geometry.matrix
+    viewer = ipyniivue.NiiVue(height=420)
     viewer.load_volumes(
         [
-            Volume(
-                data=nib.Nifti1Image(values.astype(np.float32), matrix).to_bytes(),
+            ipyniivue.Volume(
+                data=nib.Nifti1Image(values.astype(np.float32), affine).to_bytes(),
                 name=f"{name}.nii",
-                **styles.get(name, {}),
+                **(_overlay_style(values) if name == LOG_JACOBIAN else {}),
             )
             for name, values in layers.items()
         ]
@@ -68,18 +67,26 @@ def interactive_view(result, target=None):
     return viewer
 
 
-def _static(layers, spacing):
-    """The same in three planes."""
-    from matplotlib.figure import Figure
+def _overlay_style(values: np.ndarray) -> dict[str, Any]:
+    """Colors and opacity of a signed map over an image; values near zero are transparent."""
+    maximum = float(np.abs(values).max()) or 1.0
+    return {
+        "colormap": "warm",
+        "colormap_negative": "winter",
+        "cal_min": 0.1 * maximum,
+        "cal_max": maximum,
+        "opacity": 0.4,
+    }
 
-    from fourierreg.plotting.views import map_views, orthogonal_views
 
+def _static_figure(layers: Mapping[str, np.ndarray], spacing: Sequence[float]) -> Figure:
+    """Figure with a row of three planes for each layer."""
     figure = Figure(figsize=(9, 3.1 * len(layers)), layout="constrained")
     axes = figure.subplots(len(layers), 3)
-    for line, (name, values) in zip(axes, layers.items(), strict=True):
-        line[0].set_ylabel(name)
-        if name == "ln det":
-            figure.colorbar(map_views(line, values, spacing=spacing), ax=line, label="ln det Dφ⁻¹")
+    for row, (name, values) in zip(axes, layers.items(), strict=True):
+        row[0].set_ylabel(name)
+        if name == LOG_JACOBIAN:
+            figure.colorbar(map_views(row, values, spacing=spacing), ax=row, label="ln det Dφ⁻¹")
         else:
-            orthogonal_views(line, values, spacing=spacing)
+            orthogonal_views(row, values, spacing=spacing)
     return figure

@@ -1,16 +1,21 @@
-"""Pictures of networks and their training."""
+"""Plots of networks and of their training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 
-def training_curve(axes, log):
-    """Root mean square error of ln α (or α) in training and validation, against the epoch.
+def training_curve(axes: Axes, log: Sequence[Mapping[str, Any]]) -> Axes:
+    """Plot the root mean square error of ln α (or α) in training and validation over epochs.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    log : list of dict
-        Of `train`.
+    log : sequence of dict
+        Log of `train`.
     """
     epochs = [float(row["epoch"]) for row in log]
     for name, label, color in (
@@ -26,7 +31,7 @@ def training_curve(axes, log):
     return axes
 
 
-KINDS = {  # word and colour of a layer
+LAYER_STYLES = {  # prefix of the class name: legend entry and color
     "InputLayer": ("image", "#999999"),
     "Conv": ("convolution", "#0072B2"),
     "MaxPooling": ("max-pooling", "#E69F00"),
@@ -40,57 +45,81 @@ KINDS = {  # word and colour of a layer
 }
 
 
-def network(axes, model):
-    """Draw a network from its layers: height for voxels per axis, width for channels.
+def network(axes: Axes, model: Any) -> Axes:
+    """Draw the layers of a network: height for voxels per axis, width for channels.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     model : keras.Model
-        Of `build_network`.
+        A network of `build_network`.
     """
-    from fourierreg.learning.diagram import steps_of
+    from fourierreg.learning.diagram import layer_calls  # imports Keras
 
-    steps = steps_of(model)
-    largest = max(step.voxels[0] for step in steps if step.voxels)
-    apart = 1.3 if any(step.row for step in steps) else 0.0
-    middles = []
-    for step in steps:
-        place = 2.2 * step.column, apart * step.row
-        while place in middles:  # a shortcut beside the layers it cuts short
-            place = place[0], place[1] - 1.2
-        middles.append(place)
-    for step, (x, y) in zip(steps, middles, strict=True):
-        for index in step.inputs:
-            before_x, before_y = middles[index]
-            axes.plot([before_x, x], [before_y, y], color="0.6", linewidth=0.8, zorder=0)
-    known = {}
-    for step, (x, y) in zip(steps, middles, strict=True):
-        word, color = next(v for k, v in KINDS.items() if step.kind.startswith(k))
-        height = 0.15 + 0.75 * np.sqrt(step.voxels[0] / largest) if step.voxels else 0.15
-        width = 0.15 + 0.22 * np.log2(step.channels + 1)
-        box = axes.add_patch(_rectangle(x - width / 2, y - height / 2, width, height, color))
-        known.setdefault(word, box)
-        size = (
-            "×".join(map(str, step.voxels))
-            if len(set(step.voxels)) > 1
-            else (f"{step.voxels[0]}{'²³'[len(step.voxels) - 2]}" if step.voxels else "1")
+    calls = layer_calls(model)
+    largest = max(call.voxels[0] for call in calls if call.voxels)
+    row_height = 1.3 if any(call.row for call in calls) else 0.0
+    centers = _centers(calls, row_height)
+    for call, (x, y) in zip(calls, centers, strict=True):
+        for index in call.inputs:
+            input_x, input_y = centers[index]
+            axes.plot([input_x, x], [input_y, y], color="0.6", linewidth=0.8, zorder=0)
+    legend: dict[str, Any] = {}
+    for call, center in zip(calls, centers, strict=True):
+        label, color = next(
+            style for prefix, style in LAYER_STYLES.items() if call.kind.startswith(prefix)
         )
-        kernel = f"{step.kernel[0]}{'²³'[len(step.kernel) - 2]}" if step.kernel else ""
-        axes.text(x, y, kernel, ha="center", va="center", fontsize=6, color="white")
-        note = f"{size}\n{step.channels} ch."
-        axes.text(x, y - height / 2 - 0.05, note, ha="center", va="top", fontsize=6)
-    axes.legend(known.values(), known, ncols=4, fontsize=7, loc="upper right", frameon=False)
+        legend.setdefault(label, _draw_layer(axes, call, center, largest, color))
+    axes.legend(
+        list(legend.values()), list(legend), ncols=4, fontsize=7, loc="upper right", frameon=False
+    )
     axes.set(
-        xlim=(-1, max(x for x, _ in middles) + 1),
-        ylim=(min(y for _, y in middles) - 0.9, apart + 1.0),
+        xlim=(-1, max(x for x, _ in centers) + 1),
+        ylim=(min(y for _, y in centers) - 0.9, row_height + 1.0),
         title=f"{model.name}: {model.count_params():,} parameters",
     )
     axes.axis("off")
     return axes
 
 
-def _rectangle(x, y, width, height, color):
-    from matplotlib.patches import Rectangle
+def _centers(calls: Sequence[Any], row_height: float) -> list[tuple[float, float]]:
+    """Position of each layer; a residual shortcut is below the layers that it skips."""
+    centers: list[tuple[float, float]] = []
+    for call in calls:
+        center = 2.2 * call.column, row_height * call.row
+        while center in centers:
+            center = center[0], center[1] - 1.2
+        centers.append(center)
+    return centers
 
-    return Rectangle((x, y), width, height, facecolor=color, edgecolor="black", linewidth=0.5)
+
+def _draw_layer(
+    axes: Axes, call: Any, center: tuple[float, float], largest: int, color: str
+) -> Rectangle:
+    """Draw a layer as a box with its kernel size, output shape and channels."""
+    x, y = center
+    height = 0.15 + 0.75 * np.sqrt(call.voxels[0] / largest) if call.voxels else 0.15
+    width = 0.15 + 0.22 * np.log2(call.channels + 1)
+    box = Rectangle(
+        (x - width / 2, y - height / 2),
+        width,
+        height,
+        facecolor=color,
+        edgecolor="black",
+        linewidth=0.5,
+    )
+    axes.add_patch(box)
+    kernel = _power(call.kernel[0], len(call.kernel)) if call.kernel else ""
+    if len(set(call.voxels)) > 1:
+        voxels = "×".join(map(str, call.voxels))
+    else:
+        voxels = _power(call.voxels[0], len(call.voxels)) if call.voxels else "1"
+    note = f"{voxels}\n{call.channels} ch."
+    axes.text(x, y, kernel, ha="center", va="center", fontsize=6, color="white")
+    axes.text(x, y - height / 2 - 0.05, note, ha="center", va="top", fontsize=6)
+    return box
+
+
+def _power(base: int, exponent: int) -> str:
+    """Text of a square or a cube: 16², 16³."""
+    return f"{base}{'²³'[exponent - 2]}"

@@ -1,55 +1,41 @@
-"""Pictures of a registration and of how α was found."""
+"""Plots of a registration and of its convergence."""
+
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from fourierreg.backend import to_numpy
+from fourierreg.backend import Array, to_numpy
 from fourierreg.image.geometry import foreground_scale
 from fourierreg.plotting.views import middle_plane, show_grid
+from fourierreg.registration.result import Registration
+
+RESIDUAL_PERCENTILE = 99.5  # of |source - target|: limit of the color scale of residuals
+MIN_DETERMINANT = 1e-3  # lower bound before the logarithm
+MIN_LOG_LIMIT = 0.1  # smallest limit of the color scale of ln det Dφ⁻¹
 
 
-def overview(result, source, target):
-    """Figure of a run: images, grid, residual before and after, Jacobian, α and energy history.
+def overview(result: Registration, source: Array, target: Array) -> Figure:
+    """Figure of a registration: images, grid, residuals, Jacobian, energy and α.
 
     Parameters
     ----------
     result : Registration
-    source, target : arrays on the target's grid
+    source, target : arrays
+        On the grid of the target.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(12, 9), layout="constrained")
     axes = figure.subplots(3, 3)
     source, target = to_numpy(source), to_numpy(target)
-    deformed = to_numpy(result.deformed)
-    top = foreground_scale(target)
-    wide, high = result.spacing[:2]
-    look = {"origin": "lower", "aspect": high / wide}
-    for ax, image, title in zip(
-        axes[0],
-        (source, target, deformed),
-        ("source", "target", "deformed source, grid of φ⁻¹"),
-        strict=True,
-    ):
-        ax.imshow(middle_plane(image), cmap="gray", vmin=0, vmax=top, **look)
-        ax.set_title(title)
-    show_grid(axes[0, 2], result.displacement, result.spacing)
-    limit = float(np.percentile(np.abs(source - target), 99.5))
-    for ax, image, title in zip(
-        axes[1, :2], (source - target, deformed - target), ("before", "after"), strict=True
-    ):
-        rms = float(np.sqrt(np.mean(image[(target != 0) | (source != 0)] ** 2)))
-        shown = ax.imshow(middle_plane(image), cmap="RdBu_r", vmin=-limit, vmax=limit, **look)
-        ax.set_title(f"residual {title}, rms {rms:.3f}")
-    figure.colorbar(shown, ax=axes[1, :2], label="intensity difference", shrink=0.8)
-    log_j = np.log(np.maximum(middle_plane(result.jacobian_determinant), 1e-3))
-    reach = max(float(np.abs(log_j).max()), 0.1)
-    shown = axes[1, 2].imshow(log_j, cmap="PuOr_r", vmin=-reach, vmax=reach, **look)
-    axes[1, 2].set_title("ln det Dφ⁻¹")
-    figure.colorbar(shown, ax=axes[1, 2], shrink=0.8)
+    style = {"origin": "lower", "aspect": result.spacing[1] / result.spacing[0]}
+    _draw_images(axes[0], result, source, target, style)
+    _draw_residuals(figure, axes[1, :2], result, source, target, style)
+    _draw_log_jacobian(figure, axes[1, 2], result, style)
     for ax in axes[:2].ravel():
         ax.set_xticks([])
         ax.set_yticks([])
@@ -58,22 +44,75 @@ def overview(result, source, target):
     return figure
 
 
-def convergence(energy_axes, alpha_axes, result):
-    """Energy above its least value on each grid, and α, against the iteration."""
+def _draw_images(
+    axes: Any, result: Registration, source: Array, target: Array, style: dict[str, Any]
+) -> None:
+    """Source, target, and deformed source with the grid of φ⁻¹."""
+    brightest = foreground_scale(target)
+    for ax, image, title in zip(
+        axes,
+        (source, target, to_numpy(result.deformed)),
+        ("source", "target", "deformed source, grid of φ⁻¹"),
+        strict=True,
+    ):
+        ax.imshow(middle_plane(image), cmap="gray", vmin=0, vmax=brightest, **style)
+        ax.set_title(title)
+    show_grid(axes[2], result.displacement, result.spacing)
+
+
+def _draw_residuals(
+    figure: Figure,
+    axes: Any,
+    result: Registration,
+    source: Array,
+    target: Array,
+    style: dict[str, Any],
+) -> None:
+    """Difference to the target before and after registration, with its rms where an image is."""
+    deformed = to_numpy(result.deformed)
+    limit = float(np.percentile(np.abs(source - target), RESIDUAL_PERCENTILE))
+    for ax, residual, title in zip(
+        axes, (source - target, deformed - target), ("before", "after"), strict=True
+    ):
+        rms = float(np.sqrt(np.mean(residual[(target != 0) | (source != 0)] ** 2)))
+        plane = middle_plane(residual)
+        shown = ax.imshow(plane, cmap="RdBu_r", vmin=-limit, vmax=limit, **style)
+        ax.set_title(f"residual {title}, rms {rms:.3f}")
+    figure.colorbar(shown, ax=axes, label="intensity difference", shrink=0.8)
+
+
+def _draw_log_jacobian(
+    figure: Figure, ax: Axes, result: Registration, style: dict[str, Any]
+) -> None:
+    values = np.log(np.maximum(middle_plane(result.jacobian_determinant), MIN_DETERMINANT))
+    limit = max(float(np.abs(values).max()), MIN_LOG_LIMIT)
+    shown = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, **style)
+    ax.set_title("ln det Dφ⁻¹")
+    figure.colorbar(shown, ax=ax, shrink=0.8)
+
+
+def convergence(energy_axes: Axes, alpha_axes: Axes, result: Registration) -> None:
+    """Plot the energy above its minimum on each grid, and α, over iterations.
+
+    Parameters
+    ----------
+    energy_axes, alpha_axes : matplotlib.axes.Axes
+    result : Registration
+    """
     history = result.history
     iterations = [r.iteration for r in history]
     for shape in dict.fromkeys(r.shape for r in history):
-        mine = [r for r in history if r.shape == shape]
-        energies = np.array([r.prior + r.likelihood for r in mine])
+        records = [r for r in history if r.shape == shape]
+        energies = np.array([r.prior + r.likelihood for r in records])
         energy_axes.plot(
-            [r.iteration for r in mine],
+            [r.iteration for r in records],
             1 + energies - energies.min(),
             ".",
             markersize=3,
             label=" × ".join(map(str, shape)),
         )
     energy_axes.set(
-        xlabel="iteration", ylabel="1 + energy - least (nats)", yscale="log", title="energy"
+        xlabel="iteration", ylabel="1 + energy - minimum (nats)", yscale="log", title="energy"
     )
     energy_axes.legend(fontsize="small")
     alpha_axes.plot(iterations, [r.alpha for r in history], color="#D55E00")
@@ -82,8 +121,14 @@ def convergence(energy_axes, alpha_axes, result):
     alpha_axes.set(xlabel="iteration", ylabel="α", title="regularization strength")
 
 
-def posterior(axes, result):
-    """Gaussian posterior of ln α, or the status where there is none."""
+def posterior(axes: Axes, result: Registration) -> None:
+    """Plot the Gaussian posterior of ln α, or write the status if there is no interval.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    result : Registration
+    """
     interval = result.alpha_interval
     if interval is None or not np.all(np.isfinite(interval)):
         axes.axis("off")

@@ -1,1 +1,1 @@
-"""Scans to skull-stripped brains on a common cube."""
+"""Preparation of T1 scans: skull-stripped brains in template space on a common cube."""

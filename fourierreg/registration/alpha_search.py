@@ -1,4 +1,4 @@
-"""The way to the α of a pair: registrations at several α on a pyramid of grids."""
+"""The search for the α of a pair: registrations at several α on a pyramid of grids."""
 
 import math
 from typing import NamedTuple
@@ -6,22 +6,21 @@ from typing import NamedTuple
 from fourierreg.optim.root import (
     FOUND,
     MAX_STEP,
-    NOT_MET,
+    NO_OPTIMUM,
+    NOT_CONVERGED,
     SPREAD,
-    UNSETTLED,
     Root,
     find_root,
 )
 from fourierreg.registration.algorithm_1 import Descent
-from fourierreg.registration.register import TOLERANCE
+from fourierreg.registration.multiresolution import SEARCH_TOLERANCE, TOLERANCE
 
-LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: where α is sought
-ALPHA_TOLERANCE, COARSE_ALPHA_TOLERANCE = 0.03, 0.1  # of ln α
+LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: the limits of the search
+ALPHA_TOLERANCE, REFINEMENT_TOLERANCE = 0.03, 0.1  # of ln α, on the search grid and the finest
 MAX_ROUNDS = 5
 REFERENCE_ALPHA = 3.0  # at which σ and ρ are estimated first, whatever alpha0
 NOISE_REACH = 0.25  # of ln α, from where the noise was estimated
 SMOOTH_START = 4.0  # times alpha0: in 2D, with a strong likelihood, roughness is hard to lose
-SEARCH_TOLERANCE = 0.02  # of `minimise`
 
 
 class Gamma(NamedTuple):
@@ -30,26 +29,42 @@ class Gamma(NamedTuple):
     shape: float
     scale: float
 
-    def value(self, alpha):
+    def value(self, alpha: float) -> float:
         """What is added to F."""
         return alpha / self.scale - self.shape * math.log(alpha)
 
-    def slope(self, alpha):
+    def slope(self, alpha: float) -> float:
         """Derivative with respect to ln α."""
         return alpha / self.scale - self.shape
 
-    def curvature(self, alpha):
+    def curvature(self, alpha: float) -> float:
         """Second derivative with respect to ln α."""
         return alpha / self.scale
 
 
 class AlphaSearch:
-    """Root of dF/d ln α on the pyramid of a `Solver`; α moves only at a converged velocity (E7)."""
+    """Root of dF/d ln α on the pyramid of a registration.
 
-    def __init__(self, solver, posterior, exact, num_probes, prior, start, max_iterations):
-        self.solver, self.posterior, self.exact = solver, posterior, exact
+    α moves only at a converged velocity (E7).
+
+    Parameters
+    ----------
+    state : Multiresolution
+    posterior : {"marginal", "joint"}
+    exact : bool
+        Form of J in the Hessian of the marginal.
+    num_probes : int
+    prior : Gamma or None
+    start : float
+        ln α.
+    max_iterations : int
+        Of one fit.
+    """
+
+    def __init__(self, state, posterior, exact, num_probes, prior, start, max_iterations):
+        self.state, self.posterior, self.exact = state, posterior, exact
         self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
-        smooth = solver.anneals and solver.metric.band.ndim == 2
+        smooth = state.needs_continuation and state.metric.band.ndim == 2
         self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
         self.visited = {}
         self.limits = {
@@ -58,153 +73,151 @@ class AlphaSearch:
         }
 
     def slope_at(self, level, log_alpha):
-        """dF/d ln α at another α, the velocity re-optimised.
+        """dF/d ln α at another α, with the velocity re-optimized (coroutine).
 
-        The velocity comes from the nearest larger α visited: roughness is added where the images
-        ask for it, while roughness once there is hard to lose again (a local minimum). Where none
-        was visited, and the likelihood is strong, it comes from zero.
+        The velocity starts from the nearest larger α visited: roughness is added where the images
+        ask for it, while roughness once there is hard to lose again (a local minimum). If none was
+        visited, and the likelihood is strong, it starts from zero.
         """
-        solver = self.solver
+        state = self.state
         if log_alpha in self.visited:
-            solver.resume(self.visited[log_alpha])
-            return self.slope_here(level)
+            state.restore(self.visited[log_alpha])
+            return (yield from self.slope(level))
         larger = [a for a in self.visited if a >= log_alpha]
         if larger:
-            solver.resume(self.visited[min(larger)])
-        elif solver.anneals:
-            solver.restart()
-        solver.move_to(log_alpha, level)
-        if solver.evaluation is None:
-            solver.descend(level, tolerance=TOLERANCE, max_iterations=self.max_iterations)
-        solver.fit(level, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations)
-        self.visited[log_alpha] = solver.state()
-        return self.slope_here(level)
+            state.restore(self.visited[min(larger)])
+        elif state.needs_continuation:
+            state.reset()
+        yield from state.move_to(log_alpha, level)
+        if state.evaluation is None:
+            yield from state.descend(level, max_iterations=self.max_iterations)
+        yield from state.fit(level, max_iterations=self.max_iterations)
+        self.visited[log_alpha] = state.state()
+        return (yield from self.slope(level))
 
-    def slope_here(self, level):
-        """dF/d ln α at the present α and velocity, the prior of α included."""
-        result = self.solver.slope(level, self.posterior, self.exact, self.num_probes)
-        if self.prior is None:
-            return result
-        return result.plus(self.prior, self.solver.metric.alpha)
+    def slope(self, level):
+        """dF/d ln α at the present α and velocity, the prior of α included (coroutine)."""
+        slope = yield from self.state.slope(level, self.posterior, self.exact, self.num_probes)
+        return slope if self.prior is None else slope.plus(self.prior, self.state.alpha)
 
     def run(self):
-        """α on the search grid, then the registration at that α.
+        """α on the search grid, then the registration at that α (coroutine).
 
         σ and ρ cannot be inferred together with α: on real pairs the smaller α, the closer the
         fit and the smaller σ, which asks for a smaller α still. An estimated noise is therefore
-        that of a registration at `REFERENCE_ALPHA`, or, where α turns out to lie beyond
-        `NOISE_REACH` of it, at that α. It belongs to the search grid and so does α. A given σ is
-        that of the image's own voxels: there α is corrected on the finest grid.
+        that of a registration at `REFERENCE_ALPHA`, or, if α turns out to lie beyond
+        `NOISE_REACH` of it, at that α. It belongs to the search grid, as does α. A given σ is
+        that of the image's own voxels: α is corrected on the finest grid.
         """
-        solver, level, finest = self.solver, self.solver.search_level, self.solver.finest
-        estimated, reference = solver.noise.estimated, math.log(REFERENCE_ALPHA)
+        state, level, finest = self.state, self.state.search_level, self.state.finest
+        estimated, reference = state.noise.estimated, math.log(REFERENCE_ALPHA)
         for _ in range(MAX_ROUNDS):
             if estimated:
-                self.settle_noise(level, reference)
-            root, slope = self.root(level)
+                yield from self.settle_noise(level, reference)
+            root, slope = yield from self.root(level)
             moved, reference = abs(root.log_alpha - reference), root.log_alpha
             if not root.found or not estimated or moved <= NOISE_REACH:
                 break
         else:  # noise and α still move each other
-            root = root._replace(ending=UNSETTLED)
+            root = root._replace(ending=NOT_CONVERGED)
         if math.isfinite(root.sd) and level < finest and not estimated:
-            root = self.refine(root, slope)
+            root = yield from self.refine(root, slope)
         else:
             nearest = min(self.visited, key=lambda a: abs(a - root.log_alpha))
-            solver.resume(self.visited[nearest])
-            solver.move_to(root.log_alpha, level)
+            state.restore(self.visited[nearest])
+            yield from state.move_to(root.log_alpha, level)
         if level < finest:
-            solver.estimate_noise(finest)
-        solver.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
+            state.estimate_noise(finest)
+        yield from state.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
         return root
 
     def run_algorithm_1(self, options):
-        """α by Algorithm 1 on the search grid, its curvature by a second registration beside it,
-        and the registration at that α.
+        """α by Algorithm 1 on the search grid, its curvature from a second registration near it,
+        and the registration at that α (coroutine).
 
         It starts from v = 0, as the default search does, whatever the noise was estimated with.
         """
-        solver, level, finest = self.solver, self.solver.search_level, self.solver.finest
-        if solver.noise.estimated:
-            self.settle_noise(level, math.log(REFERENCE_ALPHA))
-        solver.restart()
-        solver.move_to(self.log_alpha, level)
-        effort = {"max_iterations": self.max_iterations}
-        solver.descend(level, tolerance=TOLERANCE, **effort)
-        solver.fit(level, tolerance=SEARCH_TOLERANCE, **effort)
-        descent = Descent(solver, level, options, self.prior)
+        state, level, finest = self.state, self.state.search_level, self.state.finest
+        if state.noise.estimated:
+            yield from self.settle_noise(level, math.log(REFERENCE_ALPHA))
+        state.reset()
+        yield from state.move_to(self.log_alpha, level)
+        yield from state.descend(level, max_iterations=self.max_iterations)
+        yield from state.fit(level, max_iterations=self.max_iterations)
+        descent = Descent(state, level, options, self.prior)
         found = descent.run(**self.limits)
-        log_alpha, state = math.log(solver.metric.alpha), solver.state()
+        log_alpha, saved = math.log(state.alpha), state.state()
         if not found:
-            return Root(log_alpha, math.nan, NOT_MET)
-        ending, slope = (
-            (solver.settled, solver.at_boundary),
-            descent.slope(solver.velocity, solver.metric).value,
-        )
-        solver.move_to(log_alpha + SPREAD, level)
+            return Root(log_alpha, math.nan, NO_OPTIMUM)
+        ending, slope = (state.converged, state.at_boundary), descent.slope().value
+        yield from state.move_to(log_alpha + SPREAD, level)
         descent.register(recorded=False)
-        curvature = (descent.slope(solver.velocity, solver.metric).value - slope) / SPREAD
-        solver.resume(state)
-        solver.settled, solver.at_boundary = ending
+        curvature = (descent.slope().value - slope) / SPREAD
+        state.restore(saved)
+        state.converged, state.at_boundary = ending
         if level < finest:
-            solver.estimate_noise(finest)
-            Descent(solver, finest, options, self.prior).register()
+            state.estimate_noise(finest)
+            Descent(state, finest, options, self.prior).register()
         return Root(log_alpha, curvature**-0.5 if curvature > 0 else math.nan, FOUND)
 
     def settle_noise(self, level, log_alpha):
-        """Noise of a registration at ln α."""
-        solver = self.solver
-        solver.move_to(log_alpha, level)
-        if solver.evaluation is None:
-            solver.descend(level, tolerance=TOLERANCE, max_iterations=self.max_iterations)
-        solver.settle_noise(level, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations)
-        self.visited = {log_alpha: solver.state()}
+        """Noise of a registration at ln α (coroutine)."""
+        state = self.state
+        yield from state.move_to(log_alpha, level)
+        if state.evaluation is None:
+            yield from state.descend(level, max_iterations=self.max_iterations)
+        options = {"tolerance": SEARCH_TOLERANCE, "max_iterations": self.max_iterations}
+        yield from state.settle_noise(level, **options)
+        self.visited = {log_alpha: state.state()}
 
     def root(self, level):
-        """`find_root` on one grid, and the last slope it took."""
+        """`find_root` on one grid, and the last slope it took (coroutine)."""
         slopes = []
 
         def slope_at(log_alpha):
-            slopes.append(self.slope_at(level, log_alpha))
+            slopes.append((yield from self.slope_at(level, log_alpha)))
             return slopes[-1]
 
-        root = find_root(slope_at, self.log_alpha, **self.limits, tolerance=ALPHA_TOLERANCE)
+        root = yield from find_root(
+            slope_at, self.log_alpha, **self.limits, tolerance=ALPHA_TOLERANCE
+        )
         self.log_alpha = root.log_alpha
         return root, slopes[-1]
 
     def refine(self, root, coarse_slope):
-        """Newton steps on the finest grid, with the coarse curvature brought to its scale.
+        """Newton steps on the finest grid, with the coarse curvature brought to its scale
+        (coroutine).
 
-        The curvature with everything re-optimised, over that at frozen v, is a property of the
-        pair that grids share; re-optimising on both sides on the finest grid would double the
+        The curvature with everything re-optimized, over that at frozen v, is a property of the
+        pair that grids share; re-optimizing on both sides on the finest grid would double the
         cost of the whole estimate.
         """
-        solver, finest = self.solver, self.solver.finest
-        log_alpha, share = root.log_alpha, 1 / root.sd**2 / coarse_slope.frozen_curvature
+        state, finest = self.state, self.state.finest
+        log_alpha, ratio = root.log_alpha, 1 / root.sd**2 / coarse_slope.frozen_curvature
         for _ in range(MAX_ROUNDS):
-            solver.move_to(log_alpha, finest)
-            solver.fit(finest, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations)
-            slope = self.slope_here(finest)
-            curvature = share * slope.frozen_curvature
+            yield from state.move_to(log_alpha, finest)
+            yield from state.fit(finest, max_iterations=self.max_iterations)
+            slope = yield from self.slope(finest)
+            curvature = ratio * slope.frozen_curvature
             if curvature <= 0:
                 return root._replace(log_alpha=log_alpha, sd=math.nan)
             step = min(max(-slope.value / curvature, -MAX_STEP), MAX_STEP)
             if not self.within_limits(log_alpha + step):
-                return root._replace(log_alpha=log_alpha, sd=math.nan, ending=NOT_MET)
+                return root._replace(log_alpha=log_alpha, sd=math.nan, ending=NO_OPTIMUM)
             log_alpha += step
-            if abs(step) <= COARSE_ALPHA_TOLERANCE:
+            if abs(step) <= REFINEMENT_TOLERANCE:
                 break
         else:
-            root = root._replace(ending=UNSETTLED)
-        solver.move_to(log_alpha, finest)
+            root = root._replace(ending=NOT_CONVERGED)
+        yield from state.move_to(log_alpha, finest)
         error = slope.noise / curvature
         return root._replace(log_alpha=log_alpha, sd=curvature**-0.5, error=error)
 
     def interval(self, root):
-        """That of `Root.interval`, of α, as far as α was sought."""
+        """The interval of a root, of α, within the limits of the search."""
         lower, upper = self.limits["lower"], self.limits["upper"]
         return tuple(math.exp(min(max(x, lower), upper)) for x in root.interval())
 
     def within_limits(self, log_alpha):
-        """Whether α is sought there."""
+        """Whether ln α is within the limits of the search."""
         return self.limits["lower"] <= log_alpha <= self.limits["upper"]

@@ -1,4 +1,4 @@
-"""What a finished solver amounts to: maps, the deformed image, and a sentence on how it went."""
+"""Assemble a `Registration` from a finished fit: maps, the deformed image, a sentence of status."""
 
 import time
 
@@ -7,93 +7,114 @@ import numpy as np
 from fourierreg.backend import asarray, to_numpy
 from fourierreg.image.deformation import invert
 from fourierreg.image.geometry import resample_onto
-from fourierreg.image.similarity import describe
 from fourierreg.image.voxels import jacobian_determinant
-from fourierreg.model.full_grid import FullGridProblem
+from fourierreg.model.hessian import PosteriorHessian
+from fourierreg.model.laplace import negative_log_marginal
 from fourierreg.model.uncertainty import displacement_sd
 from fourierreg.registration.result import Registration
 
 
-def assemble(solver, setup, interval, problem_with_alpha, samples, exact, began):
-    """`Registration` of a finished solver; `problem_with_alpha` is a sentence or None."""
-    xp, metric = solver.xp, solver.metric
-    finest = solver.levels[solver.finest].problem
-    u = finest.displacement(solver.evaluation.geodesic)
-    determinant = setup.domain.crop(jacobian_determinant(u, metric.band.spacing))
-    inverse = invert(u, metric.band.spacing)
-    displacement = setup.domain.crop(u)
-    if setup.geometry is None:
-        deformed = setup.domain.crop(finest.deformed(solver.evaluation.geodesic))
-    else:
-        moved = resample_onto(
-            setup.original, setup.source_geometry, setup.geometry, to_numpy(displacement)
-        )
-        deformed = asarray(moved, dtype=np.float32)
-    deviation = None
-    if samples:
-        deviation = setup.domain.crop(
-            displacement_sd(
-                solver.problem(solver.finest),
-                metric,
-                solver.velocity,
-                exact=exact,
-                num_samples=samples,
-            )
-        )
-    folds = int(xp.sum(determinant <= 0))
-    gaussian = finest.similarity.gaussian
-    status, converged = _status(solver, interval, problem_with_alpha, folds)
+def assemble(
+    state, inputs, *, began, exact, samples=0, evidence=False, interval=None, problem=None
+):
+    """`Registration` of a finished `Multiresolution`.
+
+    Parameters
+    ----------
+    state : Multiresolution
+    inputs : Inputs
+    began : float
+        Start of the call (`time.perf_counter`).
+    exact : bool
+        Form of J in the Hessian.
+    samples : int
+        Posterior samples for `displacement_sd`; 0 for none.
+    evidence : bool
+    interval : tuple of float, optional
+        Of α, where it was inferred.
+    problem : str, optional
+        A sentence on what went wrong in the search for α.
+    """
+    metric, level = state.metric.metric(0), state.levels[state.finest]
+    domain, finest = inputs.domain, level.problem
+    u = finest.displacement(state.evaluation.geodesic)[0]
+    determinant = domain.crop(jacobian_determinant(u, metric.band.spacing))
+    displacement, inverse = domain.crop(u), domain.crop(invert(u, metric.band.spacing))
+    folds = int(state.xp.sum(determinant <= 0))
+    status, converged = _status(state, interval, problem, folds)
     return Registration(
         alpha=metric.alpha,
         alpha_interval=interval,
-        smoothing_length=metric.smoothing_length,
-        sigma=solver.noise.sigma if gaussian else None,
-        decimation=solver.noise.decimation if gaussian else None,
-        similarity=describe(finest.similarity),
-        weight=solver.noise.weight,
+        sigma=state.noise.sigma if state.gaussian else None,
+        decimation=state.noise.decimation if state.gaussian else None,
+        weight=state.noise.weight,
+        model=inputs.model,
         metric=metric,
-        velocity=solver.velocity,
+        velocity=state.velocity[0],
         displacement=displacement,
-        inverse_displacement=setup.domain.crop(inverse),
-        deformed=deformed,
+        inverse_displacement=inverse,
+        deformed=_deformed(state, inputs, displacement),
         jacobian_determinant=determinant,
-        displacement_sd=deviation,
-        history=tuple(solver.history),
+        displacement_sd=_displacement_sd(state, domain, exact, samples) if samples else None,
+        log_evidence=_log_evidence(state, exact) if evidence else None,
+        history=tuple(state.history),
         converged=converged,
         status=status,
         seconds=time.perf_counter() - began,
-        domain=setup.domain,
-        num_steps=finest.num_steps,
-        integrator=finest.integrator,
-        dynamics=finest.dynamics,
-        space="full" if isinstance(finest, FullGridProblem) else "bandlimited",
-        geometry=setup.geometry,
-        source_geometry=setup.source_geometry,
-        scales=setup.scales,
+        domain=domain,
+        geometry=inputs.geometry,
+        source_geometry=inputs.source_geometry,
+        scales=inputs.scales,
     )
 
 
-def _status(solver, interval, problem_with_alpha, folds):
-    """A sentence on how it went, and whether it went well."""
+def _deformed(state, inputs, displacement):
+    """The deformed source; of nibabel images interpolated once from the original voxels."""
+    if inputs.geometry is None:
+        finest = state.levels[state.finest].problem
+        return inputs.domain.crop(finest.deformed(state.evaluation.geodesic)[0])
+    moved = resample_onto(
+        inputs.original, inputs.source_geometry, inputs.geometry, to_numpy(displacement)
+    )
+    return asarray(moved, dtype=np.float32)
+
+
+def _displacement_sd(state, domain, exact, samples):
+    problem = state.problem(state.finest)
+    deviation = displacement_sd(
+        problem, state.metric, state.velocity, exact=exact, num_samples=samples
+    )
+    return domain.crop(deviation)
+
+
+def _log_evidence(state, exact):
+    """ln p(images | α, noise, model) by Laplace's method, in nats."""
+    problem = state.problem(state.finest)
+    evaluation = problem.evaluate(state.velocity, state.metric)
+    hessian = PosteriorHessian(state.metric, problem.curvature(evaluation.geodesic, exact))
+    negative, _ = negative_log_marginal(evaluation.total, hessian)
+    return -(float(negative[0]) + state.likelihood_normalizer())
+
+
+def _status(state, interval, problem, folds):
+    """A sentence on the outcome, and whether the registration succeeded."""
     if folds:
         return (
             f"Folded: the Jacobian determinant is not positive at {folds} voxels; "
             "use a larger alpha, a smaller velocity_scale or more num_steps."
         ), False
-    if problem_with_alpha is not None:
-        return problem_with_alpha, False
-    if solver.at_boundary:
+    if problem is not None:
+        return problem, False
+    if state.at_boundary:
         return (
             "Stopped at the edge of the diffeomorphisms: further steps would fold the map; "
             "use a larger alpha, or more num_steps."
         ), False
-    if not solver.settled:
+    if not state.converged:
         return (
             "The energy was still falling when the iterations ran out; raise max_iterations."
         ), False
     if interval is None:
         return "Converged at the given alpha.", True
     low, high = interval
-    return (
-        f"Converged: alpha = {solver.metric.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}."
-    ), True
+    return f"Converged: alpha = {state.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}.", True

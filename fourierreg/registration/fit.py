@@ -1,150 +1,191 @@
-"""`minimise` for many pairs at once: L-BFGS whose rows are packed velocities (`lbfgs`)."""
+"""Fit velocities at fixed α and noise: preconditioned L-BFGS whose rows are packed velocities."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import Array, array_module, to_numpy
 from fourierreg.model.hessian import PosteriorHessian
-from fourierreg.model.problem import Problem
+from fourierreg.model.problem import Evaluation, Problem
 from fourierreg.optim.lbfgs import minimize
-from fourierreg.registration.optimise import (
-    NOT_FINITE,
-    PRECONDITIONER_SHARE,
-    WINDOW,
-    Minimum,
-)
+from fourierreg.optim.vectors import CurvaturePairs
 from fourierreg.spectral.band import inner, pack, packed_diagonal, unpack
-from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.metric import MetricBatch
+
+PRECONDITIONER_SHARE = 0.01  # of the data's curvature in the diagonal that scales the unknowns
+WINDOW = 10  # iterations over which the decrease of the energy is judged
+SHRINKAGE = 0.8  # of a velocity that does not shoot to a diffeomorphism, until it does
 
 
-def fit_velocities(problems, metrics, starts, *, memories, tolerance, max_iterations, record):
-    """As `minimise`, of problems of one `Problem.kind` in one band.
+class Minimum(NamedTuple):
+    """Where the fit of one pair stopped.
+
+    Attributes
+    ----------
+    velocity : complex array, (1, d, *band)
+    evaluation : Evaluation
+    iterations : int
+    converged : bool
+        The energy had stopped falling.
+    at_boundary : bool
+        The last trial step was refused because it would fold the map.
+    pairs : CurvaturePairs
+        Memory of the optimizer, for a fit of a similar problem in the same band.
+    """
+
+    velocity: Array
+    evaluation: Evaluation
+    iterations: int
+    converged: bool
+    at_boundary: bool
+    pairs: CurvaturePairs
+
+
+def fit(
+    problem: Problem,
+    metric: MetricBatch,
+    start: Array,
+    memory: Sequence[CurvaturePairs | None],
+    *,
+    tolerance: float,
+    max_iterations: int,
+    record: Callable,
+) -> list[Minimum | Exception]:
+    """Minimize ``problem.evaluate`` over v₀; every iterate is a diffeomorphism.
 
     Parameters
     ----------
-    problems, metrics, starts, memories : sequences, one entry per pair
-    tolerance, max_iterations
-        As in `minimise`.
+    problem : Problem
+    metric : MetricBatch
+    start : complex array, (pairs, d, *band)
+    memory : sequence of CurvaturePairs or None
+        For each pair the `pairs` of an earlier fit.
+    tolerance : float
+        A pair has converged when `WINDOW` iterations lower its energy by less than this times √P
+        nats, P the degrees of freedom: the prior energy of a random velocity fluctuates by √(P/2).
+    max_iterations : int
     record : callable
-        Called as record(pair, prior, likelihood, gradient norm) with every accepted iteration.
+        Called as record(pair, prior, likelihood, gradient norm) after every accepted step.
 
     Returns
     -------
-    list of Minimum, or the exception a pair ended in
+    list of Minimum; a FloatingPointError for a pair whose start is not finite
     """
-    xp = array_module(starts[0])
-    finite = np.array([bool(xp.all(xp.isfinite(start))) for start in starts])
-    results = [None if good else FloatingPointError(NOT_FINITE) for good in finite]
-    kept = np.flatnonzero(finite)
-    if kept.size:
-        with threadpool_limits(1, user_api="blas"):
-            run = _Pairs(*([values[i] for i in kept] for values in (problems, metrics)), xp)
-            ends = run.minimise(
-                xp.stack([starts[i] for i in kept]),
-                [memories[i] for i in kept],
-                tolerance,
-                max_iterations,
-                lambda pair, *energies: record(kept[pair], *energies),
-            )
-            for i, end in zip(kept, ends, strict=True):
-                results[i] = end
+    xp = array_module(start)
+    finite = to_numpy(xp.all(xp.isfinite(start), axis=tuple(range(1, start.ndim))))
+    results: list[Minimum | Exception] = [
+        FloatingPointError("the initial velocity is not finite") for _ in finite
+    ]
+    kept = [int(pair) for pair in np.flatnonzero(finite)]
+    if 0 < len(kept) < finite.size:
+        problem, metric, start = problem.select(kept), metric.select(kept), start[xp.asarray(kept)]
+    if kept:
+        minima = _Fit(problem, metric, start).run(
+            [memory[pair] for pair in kept],
+            tolerance,
+            max_iterations,
+            lambda pair, *energies: record(kept[pair], *energies),
+        )
+        for pair, minimum in zip(kept, minima, strict=True):
+            results[pair] = minimum
     return results
 
 
-class _Pairs:
+def admissible_start(
+    problem: Problem, metric: MetricBatch, velocity: Array
+) -> tuple[Array, Evaluation]:
+    """Finite velocities, shrunk until each shoots to a diffeomorphism, and their `Evaluation`."""
+    xp, tail = array_module(velocity), (..., *[None] * (velocity.ndim - 1))
+    evaluation = problem.evaluate(velocity, metric)
+    while not np.all(np.isfinite(evaluation.total)):
+        factor = np.where(np.isfinite(evaluation.total), 1.0, SHRINKAGE)
+        velocity = xp.asarray(factor)[tail] * velocity
+        evaluation = problem.evaluate(velocity, metric)
+    return velocity, evaluation
+
+
+class _Fit:
     """The energies of several pairs as functions of rows of one array."""
 
-    def __init__(self, problems, metrics, xp):
-        self.problem, self.metric, self.xp = (
-            Problem.together(problems),
-            Metric.together(metrics),
-            xp,
-        )
-        self.metrics, self.band = metrics, metrics[0].band
-        self.chosen = None
+    def __init__(self, problem, metric, start):
+        self.problem, self.metric, self.xp = problem, metric, array_module(start)
+        self.start, self.first = admissible_start(problem, metric, start)
+        self.energies = np.array(self.first[:3])  # at the last trial points
 
-    def packed(self, v):
-        """Fields of all pairs as rows."""
-        return pack(v, self.band, self.xp).reshape(v.shape[0], -1)
-
-    def unpacked(self, x):
-        """Rows as fields."""
-        return unpack(x.reshape(x.shape[0], self.band.ndim, -1), self.band, self.xp)
-
-    def minimise(self, v, memories, tolerance, max_iterations, record):
+    def run(self, memory, tolerance, max_iterations, record):
         """A `Minimum` for every pair."""
-        v, first = self.admissible_start(v)
-        inverse, gain = self.scale(first)
-        self.energies = np.array(first[:3])
-
-        def accept(row, norm):
-            record(row, *self.energies[1:, row], norm)
-
-        ends = minimize(
-            self.objective,
-            self.totals,
-            self.packed(v),
-            (first.total, self.packed(first.gradient)),
-            inverse,
-            gain,
-            memories,
-            enough=tolerance * np.sqrt(self.band.degrees_of_freedom),
+        band = self.metric.band
+        inverse_diagonal, gamma = self._scale()
+        rows = minimize(
+            self._objective,
+            self._totals,
+            self._pack(self.start),
+            self.first.total,
+            self._pack(self.first.gradient),
+            inverse_diagonal,
+            gamma,
+            memory,
+            min_decrease=tolerance * math.sqrt(band.degrees_of_freedom),
             window=WINDOW,
             max_iterations=max_iterations,
-            accept=accept,
+            callback=lambda row, norm: record(row, *self.energies[1:, row], norm),
+            capture=self.problem.similarity.capturable,
         )
-        found = self.unpacked(self.xp.stack([end.x for end in ends]))
-        last = self.problem.evaluate(found, self.metric)
+        velocity = self._unpack(self.xp.stack([row.x for row in rows]))
+        last = self.problem.evaluate(velocity, self.metric)
         return [
             Minimum(
-                found[i].copy(),
-                last.one(i, self.metrics[i]),
-                end.iterations,
-                end.settled,
-                end.refused,
-                end.pairs,
+                velocity[[pair]],
+                last.select([pair]),
+                row.iterations,
+                row.converged,
+                row.refused,
+                row.pairs,
             )
-            for i, end in enumerate(ends)
+            for pair, row in enumerate(rows)
         ]
 
-    def admissible_start(self, v):
-        """Velocities shrunk until each shoots to a diffeomorphism, and their `Evaluation`."""
-        evaluation = self.problem.evaluate(v, self.metric)
-        while not np.all(np.isfinite(evaluation.total)):
-            share = self.xp.asarray(np.where(np.isfinite(evaluation.total), 1.0, 0.8))
-            v = share[(..., *[None] * (self.band.ndim + 1))] * v
-            evaluation = self.problem.evaluate(v, self.metric)
-        return v, evaluation
+    def _pack(self, v):
+        """Fields as rows."""
+        return pack(v, self.metric.band, self.xp).reshape(v.shape[0], -1)
 
-    def scale(self, first):
-        """Diagonal that stands for the inverse Hessian, packed; and the factor that makes a first
-        step along the gradient end at the minimiser along it under H."""
-        xp, band = self.xp, self.band
-        hessian = PosteriorHessian(self.metric, self.problem.curvature(first.geodesic))
+    def _unpack(self, x):
+        """Rows as fields."""
+        band = self.metric.band
+        return unpack(x.reshape(x.shape[0], band.ndim, -1), band, self.xp)
+
+    def _scale(self):
+        """Diagonal approximation of the inverse Hessian, packed, and the factor by which a first
+        step along the preconditioned gradient ends at the minimizer along it under H."""
+        xp, metric, gradient = self.xp, self.metric, self.first.gradient
+        hessian = PosteriorHessian(metric, self.problem.curvature(self.first.geodesic))
         scale = hessian.prior(xp) + PRECONDITIONER_SHARE * hessian.curvature.diagonal
-        along = first.gradient / scale
-        slope = to_numpy(inner(first.gradient, along, band, xp))
-        bend = to_numpy(inner(along, hessian(along), band, xp))
-        gain = np.where(bend > 0, slope / np.where(bend > 0, bend, 1.0), 1.0)
-        return 1.0 / packed_diagonal(scale, band, xp).reshape(scale.shape[0], -1), gain
+        along = gradient / scale
+        slope = to_numpy(inner(gradient, along, metric.band, xp))
+        bend = to_numpy(inner(along, hessian(along), metric.band, xp))
+        gamma = np.where(bend > 0, slope / np.where(bend > 0, bend, 1.0), 1.0)
+        inverse = 1.0 / packed_diagonal(scale, metric.band, xp)
+        return inverse.reshape(scale.shape[0], -1), gamma
 
-    def objective(self, rows):
-        """The function that gives what says the energies of some pairs, (rows, 5), and their packed
+    def _objective(self, rows):
+        """Function of packed velocities of some pairs: their scalars (`Problem.measure`) and packed
         gradients."""
-        problem, metric, xp = self.problem, self.metric, self.xp
-        if rows.size < len(self.metrics):
+        problem, metric = self.problem, self.metric
+        if rows.size < len(metric.alphas):
             problem, metric = problem.select(rows), metric.select(rows)
-        problem.weight_of(1)  # made now, not while work is recorded
-        metric.symbol(xp)
-        self.chosen = problem
+        problem.weight_of(1)  # copied to the device now, not inside the graph
+        metric.symbol(self.xp)
+        self._active = problem
 
         def function(x):
-            numbers, slope, _ = problem.measure(self.unpacked(x), metric)
-            return xp.swapaxes(numbers, 0, 1), self.packed(slope)
+            scalars, gradient, _ = problem.measure(self._unpack(x), metric)
+            return scalars, self._pack(gradient)
 
         return function
 
-    def totals(self, numbers, rows):
-        """Energies of some pairs, from what `objective` says of them."""
-        self.energies[:, rows] = self.chosen.energies(numbers.T)
+    def _totals(self, scalars, rows):
+        """Energies of some pairs, from their scalars on the host."""
+        self.energies[:, rows] = self._active.energies(scalars)
         return self.energies[0, rows]

@@ -1,22 +1,26 @@
-"""What a registration gives back."""
+"""The result of a registration, and its file."""
 
 import json
 import math
+import re
 import zipfile
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fourierreg.atomic import replacing
-from fourierreg.backend import asarray, to_numpy
+from fourierreg.atomic import atomic_write
+from fourierreg.backend import Array, asarray, to_numpy
 from fourierreg.errors import InputError
 from fourierreg.image.domain import Domain
 from fourierreg.image.geometry import Geometry
-from fourierreg.registration.multiresolution import Record
+from fourierreg.image.similarity import SIMILARITIES, describe
+from fourierreg.model.model import Model
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.metric import Metric
 
-FORMAT = 2
+FORMAT = 3
 _ARRAYS = (
     "velocity",
     "displacement",
@@ -25,6 +29,36 @@ _ARRAYS = (
     "jacobian_determinant",
     "displacement_sd",
 )
+
+
+class Record(NamedTuple):
+    """One accepted iteration.
+
+    Attributes
+    ----------
+    iteration : int
+    shape : tuple of int
+        Of the grid, in voxels.
+    alpha, sigma, decimation : float
+        `sigma` in units of intensity.
+    prior, likelihood, objective : float
+        In nats; `objective` is Eq. 6 (errata E1 to E3).
+    gradient_norm : float
+        L² norm of the gradient with respect to v₀, in nats per mm.
+    seconds : float
+        Since the start.
+    """
+
+    iteration: int
+    shape: tuple[int, ...]
+    alpha: float
+    sigma: float
+    decimation: float
+    prior: float
+    likelihood: float
+    objective: float
+    gradient_norm: float
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,12 +70,14 @@ class Registration:
     alpha : float
         Regularization strength, dimensionless.
     alpha_interval : tuple of float or None
-        95 % interval of α (NaN where there is none); None where α was given.
-    smoothing_length : float
-        √α ℓ in mm.
+        95 % interval of α (NaN where it could not be computed); None where α was given.
     sigma, decimation : float or None
         Noise σ in units of intensity, and virtual decimation ρ; α is quoted with both. None where
-        the similarity has none.
+        the similarity has no noise.
+    weight : float
+        γ of Eq. 3: ρ/σ² for the sum of squares.
+    model : Model
+        With the number of time steps that was used.
     metric : Metric
         Of `velocity`, on the padded grid (`domain`).
     velocity : complex array, (d, *band)
@@ -49,14 +85,11 @@ class Registration:
     displacement : array, (d, N_1, …, N_d)
         u in mm along the array axes: φ⁻¹(x) = x + u(x), so the deformed image is source(x + u).
     inverse_displacement : array, (d, N_1, …, N_d)
-        Of φ: target(x + w) lies on the source.
+        w of φ(x) = x + w(x), which takes points of the source to the target.
     deformed : array, (N_1, …, N_d)
-        Source on the target.
+        Source resampled onto the target.
     jacobian_determinant : array, (N_1, …, N_d)
         det Dφ⁻¹; positive everywhere means no fold.
-    displacement_sd : array, (d, N_1, …, N_d), or None
-        Posterior standard deviation of `displacement` in mm, given α and the noise, where it was
-        asked for (`uncertainty`).
     history : tuple of Record
         One per accepted iteration.
     converged : bool
@@ -65,115 +98,146 @@ class Registration:
     seconds : float
         Wall-clock time of the whole call.
     domain : Domain
-    num_steps, integrator, dynamics
-        Of the geodesic.
-    space : {"bandlimited", "full"}
-    similarity : str
-        Its name, with its parameters where they are not the default.
-    weight : float
-        γ of Eq. 3: ρ/σ² for the sum of squares.
+    displacement_sd : array, (d, N_1, …, N_d), or None
+        Posterior standard deviation of `displacement` in mm, given α and the noise, where it was
+        asked for (`uncertainty`).
+    log_evidence : float or None
+        ln p(images | α, noise, model) in nats by Laplace's method, where it was asked for
+        (`evidence`). Differences compare models (α, `Model.power`, `Model.velocity_scale`, …) of
+        the same images at the same noise.
     geometry, source_geometry : Geometry or None
-        Scanner space of target and source, where the images brought it.
+        Scanner space of target and source, for nibabel images.
     scales : tuple of float
         What the intensities of source and target were divided by.
     """
 
     alpha: float
-    alpha_interval: tuple | None
-    smoothing_length: float
+    alpha_interval: tuple[float, float] | None
     sigma: float | None
     decimation: float | None
+    weight: float
+    model: Model
     metric: Metric
-    velocity: object
-    displacement: object
-    inverse_displacement: object
-    deformed: object
-    jacobian_determinant: object
-    history: tuple
+    velocity: Array
+    displacement: Array
+    inverse_displacement: Array
+    deformed: Array
+    jacobian_determinant: Array
+    history: tuple[Record, ...]
     converged: bool
     status: str
     seconds: float
     domain: Domain
-    num_steps: int
-    integrator: str
-    dynamics: str
-    space: str
-    similarity: str
-    weight: float
-    displacement_sd: object | None = None
+    displacement_sd: Array | None = None
+    log_evidence: float | None = None
     geometry: Geometry | None = None
     source_geometry: Geometry | None = None
-    scales: tuple = (1.0, 1.0)
+    scales: tuple[float, float] = (1.0, 1.0)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shape = "×".join(map(str, self.domain.shape))
         return f"<Registration at alpha = {self.alpha:.3g}, {shape} voxels. {self.status}>"
 
     @property
-    def spacing(self):
+    def spacing(self) -> tuple[float, ...]:
         """mm per voxel."""
         return self.metric.band.spacing
 
     @property
-    def alpha_sd(self):
+    def smoothing_length(self) -> float:
+        """√α ℓ in mm."""
+        return self.metric.smoothing_length
+
+    @property
+    def similarity(self) -> str:
+        """Name of the similarity, with its parameters where they are not the default."""
+        return describe(self.model.similarity)  # type: ignore[arg-type]
+
+    @property
+    def alpha_sd(self) -> float:
         """Standard deviation of ln α, from the interval."""
         if self.alpha_interval is None:
             return math.nan
         return math.log(self.alpha_interval[1] / self.alpha_interval[0]) / (2 * 1.96)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write everything to one ``.npz`` file, all or nothing; OSError where that fails."""
         plain = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in (*_ARRAYS, "metric")
+            if f.name not in (*_ARRAYS, "metric", "model")
         }
         plain["history"] = [list(record) for record in self.history]
         for name in ("domain", "geometry", "source_geometry"):
             plain[name] = None if plain[name] is None else asdict(plain[name])
         plain["metric"] = asdict(self.metric)
+        plain["model"] = self.model.to_dict()
         header = json.dumps({"format": FORMAT, **plain})
         arrays = {
             name: to_numpy(getattr(self, name))
             for name in _ARRAYS
             if getattr(self, name) is not None
         }
-        with replacing(path, "wb") as file:
-            np.savez_compressed(file, header=np.array(header), **arrays)
+        with atomic_write(path, "wb") as file:
+            np.savez_compressed(file, header=np.array(header), **arrays)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path):
-        """Read what `save` wrote; arrays are born on the active backend.
+    def load(cls, path: str | Path) -> "Registration":
+        """Read what `save` wrote; arrays are allocated on the active backend.
 
         Raises
         ------
-        ValueError
-            Not a file of `save`, or one of another version.
+        InputError
+            Not a file of `save`, or one of an unknown version.
         OSError
-            No such file, or one that cannot be read.
+            The file does not exist or cannot be read.
         """
         try:
             archive = np.load(path, allow_pickle=False)
             known = isinstance(archive, np.lib.npyio.NpzFile) and "header" in archive
-        except (ValueError, EOFError, zipfile.BadZipFile):  # no file of NumPy's
+        except (ValueError, EOFError, zipfile.BadZipFile):  # not a NumPy file
             known = False
         if not known:
             raise InputError(f"{path}: expected a file written by Registration.save")
         with archive:
             header = json.loads(str(archive["header"]))
             arrays = {name: asarray(archive[name]) for name in _ARRAYS if name in archive}
-        if header.pop("format") != FORMAT:
+        version = header.pop("format")
+        if version == 2:
+            header = _from_format_2(header)
+        elif version != FORMAT:
             raise InputError(f"{path}: written by another version of fourierreg; save it again")
-        metric = header.pop("metric")
-        band = Band(**{key: tuple(value) for key, value in metric.pop("band").items()})
-        header["metric"] = Metric(band=band, **metric)
-        header["scales"] = tuple(header.get("scales", (1.0, 1.0)))
-        header["history"] = tuple(Record(r[0], tuple(r[1]), *r[2:]) for r in header["history"])
-        header["domain"] = Domain(**{k: tuple(v) for k, v in header["domain"].items()})
-        for name in ("geometry", "source_geometry"):
-            if header[name] is not None:
-                affine = tuple(map(tuple, header[name]["affine"]))
-                header[name] = Geometry(tuple(header[name]["shape"]), affine)
-        if header["alpha_interval"] is not None:
-            header["alpha_interval"] = tuple(header["alpha_interval"])
-        return cls(**header, **arrays)
+        return cls(**_parsed(header), **arrays)
+
+
+def _parsed(header: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a `Registration` but its arrays, from their JSON."""
+    metric = header.pop("metric")
+    band = Band(**{key: tuple(value) for key, value in metric.pop("band").items()})
+    header["metric"] = Metric(band=band, **metric)
+    header["model"] = Model.from_dict(header["model"])
+    header["scales"] = tuple(header["scales"])
+    header["history"] = tuple(Record(r[0], tuple(r[1]), *r[2:]) for r in header["history"])
+    header["domain"] = Domain(**{k: tuple(v) for k, v in header["domain"].items()})
+    for name in ("geometry", "source_geometry"):
+        if header[name] is not None:
+            affine = tuple(map(tuple, header[name]["affine"]))
+            header[name] = Geometry(tuple(header[name]["shape"]), affine)
+    if header["alpha_interval"] is not None:
+        header["alpha_interval"] = tuple(header["alpha_interval"])
+    return header
+
+
+def _from_format_2(header: dict[str, Any]) -> dict[str, Any]:
+    """A header of format 2, which had the fields of `Model` one by one."""
+    names = ("num_steps", "integrator", "dynamics", "space", "similarity")
+    model = {name: header.pop(name) for name in names}
+    called = re.fullmatch(r"(\w+)\((\w+)=(\d+)\)", model["similarity"])
+    if called:  # such as LocalCorrelation(radius=2)
+        kinds = {kind.__name__: name for name, kind in SIMILARITIES.items()}
+        model["similarity"] = [kinds[called[1]], {called[2]: int(called[3])}]
+    metric = header["metric"]
+    model |= {name: metric[name] for name in ("power", "reference_length", "velocity_scale")}
+    model["modes"] = metric["band"]["modes"]
+    header.pop("smoothing_length")
+    return {"scales": (1.0, 1.0), **header, "model": model}

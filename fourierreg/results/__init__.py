@@ -1,1 +1,1 @@
-"""The output folder of a run, its evaluation, and reports."""
+"""Results of registrations and label runs: output folders, evaluation, HTML reports."""

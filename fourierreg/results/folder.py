@@ -1,31 +1,42 @@
-"""The folder a run leaves: pictures, warps for ITK, and a `result.json` to repeat it from."""
+"""Output folder of one registration: images, ITK warps, a figure, and ``result.json``.
+
+``result.json`` has the arguments that repeat the registration and its results in numbers.
+"""
 
 import errno
 import json
 import os
 import platform
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from fourierreg import __version__
-from fourierreg.atomic import replacing, temporary_path
-from fourierreg.backend import get_backend, to_numpy
+from fourierreg.atomic import atomic_write, temporary_path
+from fourierreg.backend import Array, get_backend, to_numpy
 from fourierreg.errors import InputError
-from fourierreg.image import metrics
-from fourierreg.image.geometry import resample_onto
+from fourierreg.image.geometry import Geometry, resample_onto
+from fourierreg.image.metrics import jacobian_statistics
 from fourierreg.registration.result import Registration
 
 PACKAGES = ("numpy", "scipy", "numba", "nibabel")
 VELOCITY = "velocity.npz"
 
 
-def prepare_folder(path):
-    """Make an output folder and prove that it can be written to, before any work is done."""
+def make_output_folder(path: Path | str) -> Path:
+    """Create an output folder and check that it is writable, before any computation.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be created or written to.
+    """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,20 +49,20 @@ def prepare_folder(path):
     return folder
 
 
-def disk_error(folder, error):
-    """The line for a disk that filled up or vanished while results were written."""
-    why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-    return InputError(f"--output: cannot write to {folder} ({why}); free space and run again")
+def disk_error(folder: Path, error: OSError) -> InputError:
+    """`InputError` for a failed write of results, such as to a full disk."""
+    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+    return InputError(f"--output: cannot write to {folder} ({reason}); free space and run again")
 
 
-def warp_field(displacement, geometry):
-    """A displacement as ITK expects it: 5-D NIfTI, intent 1007, mm, LPS.
+def warp_field(displacement: Array, geometry: Geometry) -> nib.Nifti1Image:
+    """Displacement field in the format of ITK: 5D NIfTI, vector intent (1007), mm, LPS.
 
     Parameters
     ----------
     displacement : array, (3, N_1, N_2, N_3), mm along the array axes
     geometry : Geometry
-        Of the grid it lives on.
+        Grid of the displacement.
     """
     ras = np.tensordot(geometry.directions, to_numpy(displacement), axes=1)
     lps = ras * np.array([-1.0, -1.0, 1.0]).reshape(3, 1, 1, 1)
@@ -62,77 +73,106 @@ def warp_field(displacement, geometry):
     return image
 
 
-def volume(data, geometry, dtype=None):
-    """A scalar volume on a grid."""
+def scalar_image(data: Array, geometry: Geometry, dtype: Any = None) -> nib.Nifti1Image:
+    """NIfTI image of an array on a grid, converted to `dtype` if given."""
     data = to_numpy(data)
     image = nib.Nifti1Image(data if dtype is None else data.astype(dtype), geometry.matrix)
     image.header.set_xyzt_units("mm")
     return image
 
 
-def save_nifti(image, path):
-    """Write a NIfTI file, all or nothing."""
+def save_nifti(image: nib.Nifti1Image, path: Path | str) -> None:
+    """Write a NIfTI file atomically."""
     with temporary_path(path) as name:
         nib.save(image, name)
 
 
-def warp_onto(result, data, geometry, *, inverse=False, order=1, reference=None):
-    """Resample a volume through a saved registration, interpolating it once.
+def apply_registration(
+    result: Registration,
+    data: np.ndarray,
+    geometry: Geometry,
+    *,
+    inverse: bool = False,
+    order: int = 1,
+    reference: Geometry | None = None,
+) -> np.ndarray:
+    """Deform an image by a saved registration, with a single interpolation.
 
     Parameters
     ----------
     result : Registration
         With geometry.
-    data : ndarray on `geometry`
+    data : ndarray
+    geometry : Geometry
+        Grid of `data`.
     inverse : bool
-        Take an image of the target's space to the source's instead.
+        Deform an image in target space to source space.
     order : {0, 1}
+        Nearest neighbor or linear interpolation.
     reference : Geometry, optional
-        Grid to write on, if not the registration's.
+        Grid of the output; by default that of the registration.
+
+    Returns
+    -------
+    ndarray
+        With the dtype of `data` for order 0, float32 for order 1.
     """
     u = to_numpy(result.inverse_displacement if inverse else result.displacement)
-    grid = result.geometry
-    moved = resample_onto(data, geometry, reference or grid, u, order=order, grid=grid)
-    return moved.astype(data.dtype) if order == 0 else moved.astype(np.float32)
+    grid: Any = result.geometry
+    deformed = resample_onto(data, geometry, reference or grid, u, order=order, grid=grid)
+    return deformed.astype(data.dtype) if order == 0 else deformed.astype(np.float32)
 
 
-def write(folder, result, source, target, report):
-    """Write everything a run leaves; `report` goes into ``result.json`` last.
+def write_results(
+    folder: Path,
+    result: Registration,
+    source: np.ndarray,
+    target: np.ndarray,
+    record: Mapping[str, Any],
+) -> None:
+    """Write all files of a registration, ``result.json`` last.
 
-    What an earlier run left there for other options goes first, and its report with it.
+    Files of an earlier run that this one may not write are deleted first, and so is its
+    ``result.json``.
 
     Parameters
     ----------
     folder : Path
     result : Registration
-    source, target : ndarrays on the target's grid
-        For the figure.
-    report : dict
+    source, target : ndarray
+        Images on the target's grid, for the figure.
+    record : dict
+        Contents of ``result.json``.
+
+    Raises
+    ------
+    InputError
+        The disk is full, or the folder cannot be written to.
     """
-    geometry = result.geometry
+    geometry: Any = result.geometry
     try:
         for name in ("result.json", "uncertainty.nii.gz"):
             (folder / name).unlink(missing_ok=True)
-        save_nifti(volume(result.deformed, geometry, np.float32), folder / "deformed.nii.gz")
+        save_nifti(scalar_image(result.deformed, geometry, np.float32), folder / "deformed.nii.gz")
         save_nifti(warp_field(result.displacement, geometry), folder / "1Warp.nii.gz")
         inverse = warp_field(result.inverse_displacement, geometry)
         save_nifti(inverse, folder / "1InverseWarp.nii.gz")
-        determinant = volume(result.jacobian_determinant, geometry, np.float32)
+        determinant = scalar_image(result.jacobian_determinant, geometry, np.float32)
         save_nifti(determinant, folder / "jacobian.nii.gz")
         if result.displacement_sd is not None:
             deviation = np.moveaxis(to_numpy(result.displacement_sd), 0, -1)
-            save_nifti(volume(deviation, geometry, np.float32), folder / "uncertainty.nii.gz")
+            save_nifti(scalar_image(deviation, geometry, np.float32), folder / "uncertainty.nii.gz")
         result.save(folder / VELOCITY)
-        _figure(folder / "figure.png", result, source, target)
-        with replacing(folder / "result.json") as file:
-            json.dump(report, file, indent=2, allow_nan=False)
+        _save_figure(folder / "figure.png", result, source, target)
+        with atomic_write(folder / "result.json") as file:
+            json.dump(record, file, indent=2, allow_nan=False)
             file.write("\n")
     except OSError as error:
         raise disk_error(folder, error) from error
 
 
-def _figure(path, result, source, target):
-    """The overview picture, where matplotlib is installed."""
+def _save_figure(path: Path, result: Registration, source: np.ndarray, target: np.ndarray) -> None:
+    """Save the overview figure, if matplotlib is installed."""
     try:
         from fourierreg.plotting import overview
 
@@ -143,8 +183,8 @@ def _figure(path, result, source, target):
         figure.savefig(name, dpi=110)
 
 
-def training_figure(log, path):
-    """The curve of a training, where matplotlib is installed."""
+def save_training_figure(log: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Save the training curve of a network, if matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
@@ -157,8 +197,14 @@ def training_figure(log, path):
         figure.savefig(name, dpi=110)
 
 
-def load(folder):
-    """The `Registration` a run left in a folder."""
+def load_registration(folder: Path | str) -> Registration:
+    """Load the `Registration` in an output folder.
+
+    Raises
+    ------
+    InputError
+        The folder has no registration, or it cannot be read.
+    """
     path = Path(folder) / VELOCITY
     if not path.is_file():
         raise InputError(f"folder: no {VELOCITY} in {folder}; give the output folder of a run")
@@ -170,13 +216,25 @@ def load(folder):
         ) from error
 
 
-def describe(result, inputs, parameters, arguments):
-    """What ``result.json`` holds: everything needed to repeat the run, and what it found.
+def result_record(
+    result: Registration,
+    inputs: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    arguments: Sequence[str],
+) -> dict[str, Any]:
+    """Contents of ``result.json``: what repeats the registration, and its results in numbers.
 
-    ``fourierreg`` with `arguments` repeats it from the command line, `parameters` are the keywords
-    that repeat it from Python (a mask, which is a file, stands with the inputs).
+    Parameters
+    ----------
+    result : Registration
+    inputs : dict
+        Path, digest and intensity scale of each input file, including a mask.
+    parameters : dict
+        Keywords that repeat the registration from Python.
+    arguments : list of str
+        Arguments of ``fourierreg`` that repeat it from the command line.
     """
-    interval = result.alpha_interval
+    interval: Any = result.alpha_interval
     finite = interval is not None and all(np.isfinite(interval))
     return {
         "fourierreg": __version__,
@@ -193,22 +251,24 @@ def describe(result, inputs, parameters, arguments):
         "decimation": result.decimation,
         "velocity_scale_mm": result.metric.velocity_scale,
         "reference_length_mm": result.metric.reference_length,
-        "dynamics": result.dynamics,
-        "space": result.space,
+        "dynamics": result.model.dynamics,
+        "space": result.model.space,
         "modes": list(result.metric.band.modes),
         "computation_shape": list(result.metric.band.shape),
         "converged": result.converged,
         "status": result.status,
+        "log_evidence": result.log_evidence,
         "iterations": len(result.history),
         "seconds": round(result.seconds, 3),
-        "jacobian": metrics.jacobian_statistics(result.jacobian_determinant),
+        "jacobian": jacobian_statistics(result.jacobian_determinant),
         "backend": get_backend(),
         "versions": {"python": platform.python_version(), **_versions()},
         "threads": os.cpu_count(),
     }
 
 
-def _versions():
+def _versions() -> dict[str, str]:
+    """Versions of the installed dependencies."""
     found = {}
     for name in PACKAGES:
         try:

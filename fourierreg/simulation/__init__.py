@@ -1,1 +1,1 @@
-"""Image pairs of a known α."""
+"""Simulation of image pairs with known α."""

@@ -1,1 +1,1 @@
-"""Algebra on the low frequencies of a periodic grid; knows nothing of images."""
+"""Algebra on the low frequencies of a periodic grid, independent of images."""

@@ -1,13 +1,12 @@
-/* Transforms between the band and small grids for the GPU, in plain C: the CPU counterpart, which
- * says what the arrays are, is kernels.py, and a test compiles this file with the host compiler and
- * compares the two (device.h). One block to a share of a field: of the points of its first axis on
- * the way to the grid, of the frequencies of its last on the way back, so that blocks need nothing
- * of one another. */
+/* CUDA kernels: transforms between the band and small grids. kernels.py has the same kernels for
+ * numba and describes the arrays; backend/device.h defines the macros. Each block does one part of
+ * a field, independently of the others: some points of the first axis in to_grid, some frequencies
+ * of the last axis in from_grid. */
 
 /* out_q = sum_r exp(+-2 pi i q r / N) x_r along the third axis of planar complex fields: x is
  * (2, P, n, Q), out (2, P', N, Q') with the same points in the same order along its other axes;
- * cosines (N / 2 + 1, n / 2 + 1), sines ((N - 1) / 2, (n - 1) / 2). Where not all q up to N / 2 are
- * asked for, out holds only q and N - q of low <= q < high, in turns. */
+ * cosines (N / 2 + 1, n / 2 + 1), sines ((N - 1) / 2, (n - 1) / 2). If [low, high) is not all of
+ * 0 ... N / 2, out holds only q and N - q of low <= q < high, interleaved. */
 FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real *cosines,
                                  const real *sines, real sign, int N, int low, int high, int Qout,
                                  real *out)
@@ -30,43 +29,45 @@ FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real 
             s_im += v * (im[a] - im[b]);
         }
         int first = i / Qout * width * Qout + i % Qout;
-        int here = first + (whole ? q : 2 * (q - low)) * Qout;
-        int there = whole ? first + mirror * Qout : here + Qout;
-        out[here] = c_re - s_im;
-        out[size * width + here] = c_im + s_re;
-        out[there] = c_re + s_im;
-        out[size * width + there] = c_im - s_re;
+        int at = first + (whole ? q : 2 * (q - low)) * Qout;
+        int at_mirror = whole ? first + mirror * Qout : at + Qout;
+        out[at] = c_re - s_im;
+        out[size * width + at] = c_im + s_re;
+        out[at_mirror] = c_re + s_im;
+        out[size * width + at_mirror] = c_im - s_re;
     }
     FOURIERREG_SYNC
 }
 
-FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, const double *lower,
-                          const real *slopes, const real *c1, const real *s1, const real *c2,
+FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, const double *symbols,
+                          const real *derivatives, const real *c1, const real *s1, const real *c2,
                           const real *s2, const real *c3, const real *s3, int batch, int components,
                           int count, int pairs, int longest, int n1, int n2, int n3, int size1,
-                          int size2, int size3, int shares, int each, real *out, real *scratch)
+                          int size2, int size3, int parts, int part_size, real *out, real *scratch)
 {
-    FOURIERREG_JOB(batch * count * shares)
-    long long item = job / shares / count;
-    int low = job % shares * each, high = low + each < size1 / 2 + 1 ? low + each : size1 / 2 + 1;
-    int width = shares == 1 ? size1 : 2 * (high - low), widest = shares == 1 ? size1 : 2 * each;
-    int f = job / shares % count, kind = fields[2 * f + 1], band = n1 * n2 * n3;
+    FOURIERREG_JOB(batch * count * parts)
+    long long item = job / parts / count;
+    int low = job % parts * part_size, end = size1 / 2 + 1;
+    int high = low + part_size < end ? low + part_size : end;
+    int width = parts == 1 ? size1 : 2 * (high - low);
+    int max_width = parts == 1 ? size1 : 2 * part_size;
+    int f = job / parts % count, op = fields[2 * f + 1], band = n1 * n2 * n3;
     const real *x = coefficients + 2 * band * (item * components + fields[2 * f]);
-    const double *l = lower + band * (item % pairs);
+    const double *symbol = symbols + band * (item % pairs);
     int planes = size2 * width;
-    real *loaded = FOURIERREG_SCRATCH(2 * (band + n3 * (n2 + size2) * widest));
+    real *loaded = FOURIERREG_SCRATCH(2 * (band + n3 * (n2 + size2) * max_width));
     real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * width;
-    real *values = out + job / shares * size3 * size2 * size1;
+    real *values = out + job / parts * size3 * size2 * size1;
     FOURIERREG_PARALLEL_FOR(i, band) {
         real re = x[2 * i], im = x[2 * i + 1];
-        if (kind == 1) {
-            re = (real)(l[i] * re);
-            im = (real)(l[i] * im);
-        } else if (kind > 1) {
-            int k = kind == 2 ? i / (n2 * n3) : kind == 3 ? i / n3 % n2 : i % n3;
-            real slope = slopes[(kind - 2) * longest + k], was = re;
-            re = -slope * im;
-            im = slope * was;
+        if (op == 1) {
+            re = (real)(symbol[i] * re);
+            im = (real)(symbol[i] * im);
+        } else if (op > 1) {
+            int k = op == 2 ? i / (n2 * n3) : op == 3 ? i / n3 % n2 : i % n3;
+            real factor = derivatives[(op - 2) * longest + k], re_before = re;
+            re = -factor * im;
+            im = factor * re_before;
         }
         loaded[i] = re;
         loaded[band + i] = im;
@@ -76,14 +77,14 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
     transform(first, 1, n2, n3 * width, c2, s2, 1, size2, 0, size2 / 2 + 1, width, second);
     FOURIERREG_PARALLEL_FOR(i, (size3 / 2 + 1) * planes) {
         int q = i / planes, p = i % planes, mirror = (size3 - q) % size3;
-        int at = p % width, x1 = shares == 1 ? at : low + at / 2;
-        if (shares > 1 && at % 2) x1 = (size1 - x1) % size1;
+        int at = p % width, x1 = parts == 1 ? at : low + at / 2;
+        if (parts > 1 && at % 2) x1 = (size1 - x1) % size1;
         real c = 0, s = 0;
         for (int k = 0; k < n3; k++) c += c3[q * n3 + k] * second[k * planes + p];
         if (mirror != q)
             for (int k = 1; k < n3; k++)
                 s += s3[(q - 1) * (n3 - 1) + k - 1] * second[(n3 + k) * planes + p];
-        /* A point that mirrors itself is there twice in a share, with one value. */
+        /* A point that is its own mirror image is written twice, with the same value. */
         values[(q * size2 + p / width) * size1 + x1] = c - s;
         values[(mirror * size2 + p / width) * size1 + x1] = c + s;
     }
@@ -92,25 +93,26 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
 
 FOURIERREG_KERNEL from_grid(const real *grid, const real *c1, const real *s1, const real *c2,
                             const real *s2, const real *c3, const real *s3, int batch, int n1,
-                            int n2, int n3, int size1, int size2, int size3, int shares, int each,
-                            real *out, real *scratch)
+                            int n2, int n3, int size1, int size2, int size3, int parts,
+                            int part_size, real *out, real *scratch)
 {
-    FOURIERREG_JOB(batch * shares)
-    int low = job % shares * each, count = n3 - low < each ? n3 - low : each;
-    int band = n1 * n2 * each, planes = size1 * size2;
+    FOURIERREG_JOB(batch * parts)
+    int low = job % parts * part_size, count = n3 - low < part_size ? n3 - low : part_size;
+    int band = n1 * n2 * part_size, planes = size1 * size2;
     int evens = size3 / 2 + 1, odds = (size3 - 1) / 2;
-    const real *values = grid + job / shares * size3 * planes;
-    real *third = FOURIERREG_SCRATCH(2 * each * (n1 * n2 + n2 * size1 + planes));
-    real *second = third + 2 * band, *first = second + 2 * n2 * each * size1;
-    real *coefficients = out + job / shares * 2 * n1 * n2 * n3;
+    const real *values = grid + job / parts * size3 * planes;
+    real *third = FOURIERREG_SCRATCH(2 * part_size * (n1 * n2 + n2 * size1 + planes));
+    real *second = third + 2 * band, *first = second + 2 * n2 * part_size * size1;
+    real *coefficients = out + job / parts * 2 * n1 * n2 * n3;
     FOURIERREG_PARALLEL_FOR(i, count * planes) {
         int k = low + i / planes, p = i % planes;
         real c = 0, s = 0;
         for (int r = 0; r < evens; r++) {
-            const real *here = values + r * planes + p, *there = values + (size3 - r) * planes + p;
+            const real *here = values + r * planes + p;
+            const real *mirrored = values + (size3 - r) * planes + p;
             int paired = r > 0 && r <= odds;
-            c += c3[k * evens + r] * (paired ? *here + *there : *here);
-            if (paired && k > 0) s += s3[(k - 1) * odds + r - 1] * (*here - *there);
+            c += c3[k * evens + r] * (paired ? *here + *mirrored : *here);
+            if (paired && k > 0) s += s3[(k - 1) * odds + r - 1] * (*here - *mirrored);
         }
         first[i] = c;
         first[count * planes + i] = -s;
@@ -141,57 +143,58 @@ FOURIERREG_KERNEL multiply(const real *matrices, const real *vectors, int batch,
 }
 
 FOURIERREG_KERNEL contract(const real *values, const real *matrix, int batch, int lead, int n,
-                           int after, int size, real *out)
+                           int trail, int size, real *out)
 {
-    FOURIERREG_VOXEL(batch, lead * size * after)
-    int j = voxel % after, q = voxel / after % size, i = voxel / (after * size);
-    const real *x = values + 2 * ((pair * lead + i) * n * after + j), *m = matrix + 2 * q * n;
-    real *here = out + 2 * (pair * lead * size * after + voxel), re = 0, im = 0;
+    FOURIERREG_VOXEL(batch, lead * size * trail)
+    int j = voxel % trail, q = voxel / trail % size, i = voxel / (trail * size);
+    const real *x = values + 2 * ((pair * lead + i) * n * trail + j), *row = matrix + 2 * q * n;
+    real *result = out + 2 * (pair * lead * size * trail + voxel), re = 0, im = 0;
     for (int k = 0; k < n; k++) {
-        const real *a = m + 2 * k, *b = x + 2 * k * after;
+        const real *a = row + 2 * k, *b = x + 2 * k * trail;
         re += a[0] * b[0] - a[1] * b[1];
         im += a[0] * b[1] + a[1] * b[0];
     }
-    here[0] = re;
-    here[1] = im;
+    result[0] = re;
+    result[1] = im;
     FOURIERREG_END
 }
 
-/* Outputs of one thread, so that it reads each number several times from its registers. */
+/* Size of the tile of outputs that one thread computes, so that it reuses values in registers. */
 #define ROWS 4
 #define COLUMNS 4
 
-/* The matrix's entry of k and q lies `along` k and `across` q further. */
+/* Element (q, k) of the matrix is matrix[q * row_stride + k * column_stride]. */
 FOURIERREG_KERNEL contract_rows(const real *values, const real *matrix, int rows, int n, int size,
-                                int each, int along, int across, real *out, real *scratch)
+                                int rows_per_block, int column_stride, int row_stride, real *out,
+                                real *scratch)
 {
-    FOURIERREG_JOB((rows + each - 1) / each)
-    long long first = job * each;
-    int count = rows - first < each ? rows - first : each;
-    int pitch = n | 1; /* odd, so that rows ROWS apart lie in different banks of memory */
-    real *x = FOURIERREG_SCRATCH(each * pitch);
+    FOURIERREG_JOB((rows + rows_per_block - 1) / rows_per_block)
+    long long first = job * rows_per_block;
+    int count = rows - first < rows_per_block ? rows - first : rows_per_block;
+    int pitch = n | 1; /* odd, so that rows ROWS apart lie in different memory banks */
+    real *x = FOURIERREG_SCRATCH(rows_per_block * pitch);
     FOURIERREG_PARALLEL_FOR(i, count * n) {
         x[i / n * pitch + i % n] = values[first * n + i];
     }
     FOURIERREG_SYNC
-    int lanes = (size + COLUMNS - 1) / COLUMNS;
-    FOURIERREG_PARALLEL_FOR(item, (count + ROWS - 1) / ROWS * lanes) {
-        int lane = item % lanes, row = item / lanes * ROWS;
+    int step = (size + COLUMNS - 1) / COLUMNS; /* between the columns of a tile */
+    FOURIERREG_PARALLEL_FOR(tile, (count + ROWS - 1) / ROWS * step) {
+        int column = tile % step, row = tile / step * ROWS;
         real sums[ROWS][COLUMNS] = {{0}};
-        const real *here[ROWS], *column[COLUMNS];
-        for (int r = 0; r < ROWS; r++) here[r] = x + (row + r < count ? row + r : row) * pitch;
+        const real *inputs[ROWS], *weights[COLUMNS];
+        for (int r = 0; r < ROWS; r++) inputs[r] = x + (row + r < count ? row + r : row) * pitch;
         for (int c = 0; c < COLUMNS; c++) {
-            int q = lane + c * lanes;
-            column[c] = matrix + (q < size ? q : lane) * across;
+            int q = column + c * step;
+            weights[c] = matrix + (q < size ? q : column) * row_stride;
         }
         for (int k = 0; k < n; k++)
             for (int c = 0; c < COLUMNS; c++) {
-                real weight = column[c][k * along];
-                for (int r = 0; r < ROWS; r++) sums[r][c] += weight * here[r][k];
+                real weight = weights[c][k * column_stride];
+                for (int r = 0; r < ROWS; r++) sums[r][c] += weight * inputs[r][k];
             }
         for (int r = 0; r < ROWS && row + r < count; r++)
-            for (int c = 0; c < COLUMNS && lane + c * lanes < size; c++)
-                out[(first + row + r) * size + lane + c * lanes] = sums[r][c];
+            for (int c = 0; c < COLUMNS && column + c * step < size; c++)
+                out[(first + row + r) * size + column + c * step] = sums[r][c];
     }
     FOURIERREG_END_JOB
 }

@@ -1,15 +1,18 @@
 """Differential operators, all diagonal in frequency (docs/mathematics.md)."""
 
 import math
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
+from fourierreg.backend import Array
 from fourierreg.backend.tables import cached_table
-from fourierreg.spectral.band import axis_frequencies
+from fourierreg.spectral.band import Band, axis_frequencies
 
 
 @cached_table()
-def laplacian(band, reference_length, xp):
+def laplacian(band: Band, reference_length: float, xp: ModuleType) -> Array:
     """A_k = ℓ² Σ_j (2 - 2 cos(2π k_j / N_j)) / h_j², shape (*coefficient_shape)."""
     symbol = sum(
         (2.0 - 2.0 * np.cos(2.0 * np.pi * k / n)) / h**2
@@ -19,7 +22,7 @@ def laplacian(band, reference_length, xp):
 
 
 @cached_table()
-def derivative(band, xp):
+def derivative(band: Band, xp: ModuleType) -> Array:
     """D_{j,k} = i sin(2π k_j / N_j) / h_j (central difference), shape (d, *coefficient_shape)."""
     symbols = [
         1j * np.sin(2.0 * np.pi * k / n) / h
@@ -29,31 +32,31 @@ def derivative(band, xp):
 
 
 @cached_table()
-def slopes(band, dtype, xp):
-    """D_{j,k} / i by axis, which depends on k_j alone: (3, longest axis), zero beyond an axis.
+def axis_derivatives(band: Band, dtype: type, xp: ModuleType) -> Array:
+    """Table (3, longest axis) of D_{j,k} / i, which depends on k_j only, padded with zeros.
 
-    A 2D band is a 3D one whose first axis has length one: its axes are the last two.
+    A 2D band is treated as a 3D one whose first axis has length one: it fills the last two rows.
     """
-    table = np.zeros((3, max(band.coefficient_shape)), dtype=dtype)
+    table: np.ndarray = np.zeros((3, max(band.coefficient_shape)), dtype=dtype)
     for j in range(band.ndim):
         symbol = np.sin(2.0 * np.pi * axis_frequencies(band)[j] / band.shape[j]) / band.spacing[j]
         table[3 - band.ndim + j, : symbol.size] = symbol.ravel()
     return xp.asarray(table)
 
 
-def jacobian(v, band, xp):
+def jacobian(v: Array, band: Band, xp: ModuleType) -> Array:
     """(Dv)_{ij} = D_j v_i: ``(…, d, *band)`` to ``(…, d, d, *band)``."""
     d = band.ndim
     return xp.expand_dims(v, -d - 1) * derivative(band, xp).astype(v.dtype, copy=False)
 
 
-def divergence(tensor, band, xp):
+def divergence(tensor: Array, band: Band, xp: ModuleType) -> Array:
     """(∇·t)_i = Σ_j D_j t_{ij}: ``(…, d, d, *band)`` to ``(…, d, *band)``."""
     return xp.sum(
         tensor * derivative(band, xp).astype(tensor.dtype, copy=False), axis=-band.ndim - 1
     )
 
 
-def default_reference_length(shape, spacing):
+def default_reference_length(shape: Sequence[int], spacing: Sequence[float]) -> float:
     """ℓ = (Π_j N_j h_j)^{1/d} / 16, in mm: makes α dimensionless."""
     return math.prod(n * h for n, h in zip(shape, spacing, strict=True)) ** (1 / len(shape)) / 16

@@ -1,5 +1,5 @@
-"""What can be known of CuPy without a GPU: it has what is called, and CUDA's compiler takes the
-kernels for every architecture that it still knows."""
+"""CuPy without a GPU: it has all functions that are called, and CUDA's compiler accepts the
+kernels."""
 
 import ast
 import inspect
@@ -21,12 +21,13 @@ ARCHITECTURES = (75, 80, 90)
 
 @pytest.fixture(scope="module")
 def cupy():
-    """CuPy, which can be imported without a GPU."""
+    """CuPy, which can be imported without a GPU; skips where it is not installed."""
     return pytest.importorskip("cupy")
 
 
 def calls(tree):
-    """Calls of the array namespace in a syntax tree: dotted name, positional count, keywords."""
+    """Calls of the array namespace in a syntax tree: dotted name, number of positional arguments,
+    keywords."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -41,12 +42,12 @@ def calls(tree):
 
 
 def all_calls():
-    """Of the whole package."""
+    """`calls` of the whole package."""
     return sorted({c for path in PACKAGE.rglob("*.py") for c in calls(ast.parse(path.read_text()))})
 
 
-def refusal(namespace, name, count, keywords):
-    """Why a namespace cannot be called like that, or None."""
+def call_error(namespace, name, count, keywords):
+    """Why a namespace cannot be called with these arguments, or None."""
     function = namespace
     for part in name.split("."):
         function = getattr(function, part, None)
@@ -54,7 +55,7 @@ def refusal(namespace, name, count, keywords):
             return "is missing"
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a ufunc does not say
+    except (TypeError, ValueError):  # a ufunc has no signature
         return None if set(keywords) <= {"out", "dtype"} else "is a ufunc"
     try:
         signature.bind_partial(*[None] * count, **dict.fromkeys(keywords))
@@ -63,24 +64,24 @@ def refusal(namespace, name, count, keywords):
     return None
 
 
-def test_the_check_itself(cupy):
+def test_the_check_finds_wrong_calls(cupy):
     tree = ast.parse("xp.sum(a, axis=0, keepdims=True)\nxp.linalg.inv(a)\nxp.unwrap_(a)\nf.g(x)")
     assert len(list(calls(tree))) == 3
-    assert refusal(cupy, "sum", 1, ("axis",)) is None
-    assert refusal(cupy, "sum", 1, ("along",))
-    assert refusal(cupy, "unwrap_", 1, ())
-    assert refusal(cupy, "sqrt", 1, ("along",))
+    assert call_error(cupy, "sum", 1, ("axis",)) is None
+    assert call_error(cupy, "sum", 1, ("along",))
+    assert call_error(cupy, "unwrap_", 1, ())
+    assert call_error(cupy, "sqrt", 1, ("along",))
 
 
-def test_cupy_has_what_is_called(cupy):
-    found = all_calls()
-    assert len({name for name, *_ in found}) > 30
-    refused = {call: refusal(cupy, *call) for call in found}
-    assert {call: why for call, why in refused.items() if why} == {}
+def test_cupy_has_every_function_that_is_called(cupy):
+    package_calls = all_calls()
+    assert len({name for name, *_ in package_calls}) > 30
+    errors = {call: call_error(cupy, *call) for call in package_calls}
+    assert {call: error for call, error in errors.items() if error} == {}
 
 
 def cuda_names():
-    """What `fourierreg.backend` uses of `cupy.cuda`, by its name there."""
+    """Names of `cupy.cuda` that `fourierreg.backend` uses."""
     for module in ("__init__", "_cupy", "graphs"):
         for node in ast.walk(ast.parse((PACKAGE / "backend" / f"{module}.py").read_text())):
             names, at = [], node
@@ -92,7 +93,7 @@ def cuda_names():
                 yield ".".join(names[1:])
 
 
-def test_cupy_has_what_is_asked_of_cuda(cupy):
+def test_cupy_has_every_name_of_cuda_that_is_used(cupy):
     names = set(cuda_names())
     assert {"MemoryPool", "Stream", "using_allocator", "runtime.getDevice"} <= names
     assert all(operator.attrgetter(name)(cupy.cuda) for name in names)
@@ -101,26 +102,26 @@ def test_cupy_has_what_is_asked_of_cuda(cupy):
     assert hasattr(cupy.cuda.Graph, "launch")
 
 
-def test_more_than_kernels_count_is_refused(monkeypatch):
+def test_grids_beyond_32_bit_indices_are_refused(monkeypatch):
     monkeypatch.setattr(launch, "on_device", lambda array: True)
     blocks = launch.voxel_blocks(900**3)
-    with pytest.raises(ValueError, match=r"is more than a GPU's kernels index .*set_backend"):
+    with pytest.raises(ValueError, match=r"image: expected at most 715827882 .*set_backend"):
         launch.launch("fourierreg.image", "x", [], [], [np.zeros(1)], sizes=(), blocks=blocks)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("real", ["float", "double"])
 @pytest.mark.parametrize("package", KERNELS)
-def test_kernels_compile_for_devices(cupy, package, real, architecture):
+def test_kernels_compile_for_every_architecture(cupy, package, real, architecture):
     nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
     try:
         nvrtc.getVersion()
-    except RuntimeError as error:  # the compiler is a package of its own
+    except RuntimeError as error:  # the compiler is a separate package
         pytest.skip(str(error))
     program = nvrtc.createProgram(device_source(package, real), "kernels.cu", (), ())
     try:
         nvrtc.compileProgram(program, [f"-arch=sm_{architecture}", "--std=c++17"])
-        assert nvrtc.getProgramLog(program).strip("\n\0 ") == ""  # no warning either
+        assert nvrtc.getProgramLog(program).strip("\n\0 ") == ""  # no warnings
         code = nvrtc.getCUBIN(program)
     finally:
         nvrtc.destroyProgram(program)

@@ -1,32 +1,18 @@
-"""Captured graphs: the same numbers at every call, and nothing that cannot be captured."""
+"""Captured graphs: replays equal calls, and what cannot be captured is refused."""
 
-import collections
-import contextlib
 import gc
-import types
 
 import numpy as np
 import pytest
 
 import fourierreg
-from fourierreg import backend as backends
 from fourierreg.backend import _cupy, active_module, asarray, copy_from_host, mock_device, to_numpy
 from fourierreg.backend.graphs import CapturedGraph
+from tests.backend import fake_cuda
 
 
-@pytest.fixture(params=["numpy", "mock", pytest.param("cupy", marks=pytest.mark.gpu)])
-def anywhere(request):
-    """Every backend there is here."""
-    try:
-        fourierreg.set_backend(request.param)
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(str(error))
-    yield active_module()
-    fourierreg.set_backend("numpy")
-
-
-def test_what_changes_is_taken_from_arrays(anywhere):
-    xp, x, total = anywhere, asarray(np.zeros(5)), asarray(np.zeros(5))
+def test_replays_read_and_update_arrays_in_place(xp):
+    x, total = asarray(np.zeros(5)), asarray(np.zeros(5))
 
     def add():
         total[...] += x
@@ -40,7 +26,7 @@ def test_what_changes_is_taken_from_arrays(anywhere):
     np.testing.assert_allclose(to_numpy(total), 15.0)
 
 
-CROSSINGS = {
+TRANSFERS = {
     "item": lambda x: x[0].item(),
     "tolist": lambda x: x.tolist(),
     "mask": lambda x: x[x > 0],
@@ -56,174 +42,78 @@ CROSSINGS = {
 }
 
 
-@pytest.mark.parametrize("name", CROSSINGS)
-def test_the_guard_refuses_what_cannot_be_recorded(name):
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_mock_device_refuses_transfers_in_a_replay(name):
     with fourierreg.use_backend("mock"):
         x = asarray(np.zeros(2))
-        work = CapturedGraph(lambda: CROSSINGS[name](x), active_module())
-        work()  # as it is written
+        graph = CapturedGraph(lambda: TRANSFERS[name](x), active_module())
+        graph()  # the first call is not captured
         with pytest.raises(TypeError, match="neither wait for the device nor copy"):
-            work()
-        CROSSINGS[name](x)  # outside it is allowed
+            graph()
+        TRANSFERS[name](x)  # allowed outside of a graph
 
 
 @pytest.mark.parametrize(
     "library",
     [lambda x, xp: x @ x, lambda x, xp: xp.einsum("i,i", x, x), lambda x, xp: xp.linalg.norm(x)],
 )
-def test_the_guard_refuses_libraries_that_cannot_be_recorded(library):
+def test_mock_device_refuses_cuda_libraries_in_a_replay(library):
     with fourierreg.use_backend("mock"):
         x = asarray(np.ones(2))
-        work = CapturedGraph(lambda: library(x, active_module()), active_module())
-        work()
+        graph = CapturedGraph(lambda: library(x, active_module()), active_module())
+        graph()
         with pytest.raises(TypeError, match="CuPy cannot capture CUDA libraries"):
-            work()
+            graph()
 
 
-def test_the_guard_counts_replays_apart():
+def test_mock_device_counts_replays_and_captured_launches_separately():
     with fourierreg.use_backend("mock"):
         x = asarray(np.zeros(2))
-        work = CapturedGraph(lambda: x + 1.0 + x, active_module())
+        graph = CapturedGraph(lambda: x + 1.0 + x, active_module())
         with mock_device.count_launches() as counter:
             for _ in range(3):
-                work()
+                graph()
     assert counter == {"__add__": 2, "replay": 2, "captured": 4}
 
 
-class Stream:
-    """Of a CUDA that says what it was asked."""
-
-    def __init__(self, log, name, refuses=False):
-        self.log, self.name, self.refuses = log, name, refuses
-
-    def __enter__(self):
-        self.log.append("enter")
-        return self
-
-    def __exit__(self, *_):
-        self.log.append("exit")
-
-    def record(self):
-        return self.name
-
-    def wait_event(self, event):
-        self.log.append(f"{self.name} waits for {event}")
-
-    def begin_capture(self):
-        self.log.append("begin")
-
-    def end_capture(self):
-        self.log.append("end")
-        if self.refuses:
-            raise RuntimeError("this cannot be captured")
-        return types.SimpleNamespace(launch=lambda: self.log.append("launch"))
-
-
-class Pool:
-    """A memory pool that keeps what it has; `room` is the device's."""
-
-    room = 100
-
-    def __init__(self, allocator=None):
-        self.allocator, self.kept, self.freed = allocator, 0, 0
-
-    def malloc(self, size):
-        self.allocator(size)
-        self.kept += size
-        return size
-
-    def free_all_blocks(self):
-        Pool.room += self.kept
-        self.kept, self.freed = 0, self.freed + 1
-
-    def total_bytes(self):
-        return self.kept
-
-    def get_limit(self):
-        return 0
-
-
-class CUDARuntimeError(RuntimeError):
-    """What CuPy raises."""
-
-    status = 2
-
-
-def memory(size):
-    """Of the device."""
-    if size > Pool.room:
-        raise CUDARuntimeError(f"{size} bytes")
-    Pool.room -= size
-
-
-@pytest.fixture(params=[False, True], ids=["takes", "refuses"])
+@pytest.fixture(params=[False, True], ids=["captures", "refuses"])
 def cuda(request, monkeypatch):
-    """A namespace with a CUDA of that kind, in place of CuPy."""
-    log, default, allocators = [], Pool(memory), []
-
-    @contextlib.contextmanager
-    def using_allocator(allocate):
-        allocators.append(allocate)
-        yield
-
-    runtime = types.SimpleNamespace(
-        getDevice=lambda: 0,
-        memGetInfo=lambda: (Pool.room, 100),
-        CUDARuntimeError=CUDARuntimeError,
-    )
-    namespace = types.SimpleNamespace(
-        cuda=types.SimpleNamespace(
-            get_current_stream=lambda: Stream(log, "outer"),
-            Stream=lambda non_blocking: Stream(log, "own", request.param),
-            MemoryPool=Pool,
-            Memory=memory,
-            MemoryPointer=lambda memory, offset: memory,
-            using_allocator=using_allocator,
-            runtime=runtime,
-        ),
-        get_default_memory_pool=lambda: default,
-    )
-    monkeypatch.setattr(Pool, "room", 100)
-    monkeypatch.setattr(_cupy, "library", lambda: namespace)
-    monkeypatch.setattr(backends, "_active", "cupy")
-    monkeypatch.setattr(_cupy, "_contexts", [])
-    monkeypatch.setattr(_cupy, "_idle", collections.defaultdict(list))
-    yield types.SimpleNamespace(
-        xp=namespace, log=log, refuses=request.param, default=default, allocators=allocators
-    )
+    """A fake CUDA in place of CuPy, whose streams capture, or refuse to."""
+    yield fake_cuda.install(monkeypatch, refuses=request.param)
     gc.collect()
 
 
-ORDERED = ["own waits for outer", "enter", "exit", "outer waits for own"]
+ONE_CALL = ["own waits for outer", "enter", "exit", "outer waits for own"]
 
 
-def test_the_second_call_is_recorded(cuda):
-    called = []
-    work = CapturedGraph(lambda: called.append("called") or len(called), cuda.xp)
-    assert work() == 1 and cuda.log == ORDERED
+def test_the_second_call_is_captured_and_the_others_replay_it(cuda):
+    calls = []
+    graph = CapturedGraph(lambda: calls.append("call") or len(calls), cuda.xp)
+    assert graph() == 1 and cuda.log == ONE_CALL
     if cuda.refuses:
-        with pytest.warns(RuntimeWarning, match="could not be captured as a graph .this cannot be captured"):
-            assert work() == 3  # recorded in vain, and as it is written
-        assert work() == 4 and cuda.log.count("begin") == 1
+        message = "could not be captured as a graph .this cannot be captured"
+        with pytest.warns(RuntimeWarning, match=message):
+            assert graph() == 3  # called once for the failed capture, and once more without
+        assert graph() == 4 and cuda.log.count("begin") == 1
         return
-    assert work() == work() == work() == 2
-    recorded = [*ORDERED[:2], "begin", "end", *ORDERED[2:]]
-    assert cuda.log == [*ORDERED, *recorded, *["launch"] * 3]
+    assert graph() == graph() == graph() == 2
+    capture = [*ONE_CALL[:2], "begin", "end", *ONE_CALL[2:]]
+    assert cuda.log == [*ONE_CALL, *capture, *["launch"] * 3]
 
 
-def test_work_that_fails_while_it_is_recorded_ends_the_capture(cuda):
+def test_an_error_in_the_captured_function_ends_the_capture(cuda):
     calls = []
 
     def fails():
         calls.append(0)
         if len(calls) == 2:
-            raise RuntimeError("not in a recording")
+            raise RuntimeError("not in a capture")
         return len(calls)
 
-    work = CapturedGraph(fails, cuda.xp)
-    work()
-    with pytest.warns(RuntimeWarning, match="not in a recording"):
-        assert work() == 3
+    graph = CapturedGraph(fails, cuda.xp)
+    graph()
+    with pytest.warns(RuntimeWarning, match="not in a capture"):
+        assert graph() == 3
     assert cuda.log.count("begin") == cuda.log.count("end") == 1
 
 
@@ -235,52 +125,52 @@ def test_an_interrupt_ends_the_capture(cuda):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    work = CapturedGraph(interrupted, cuda.xp)
-    work()
+    graph = CapturedGraph(interrupted, cuda.xp)
+    graph()
     with pytest.raises(KeyboardInterrupt):
-        work()
+        graph()
     assert cuda.log.count("begin") == cuda.log.count("end") == 1
 
 
-def test_what_an_error_leaves_under_way_is_waited_for(cuda):
+def test_streams_are_synchronized_after_an_error(cuda):
     def fails():
-        raise ValueError("at once")
+        raise ValueError("in the first call")
 
-    with pytest.raises(ValueError, match="at once"):
+    with pytest.raises(ValueError, match="in the first call"):
         CapturedGraph(fails, cuda.xp)()
-    assert cuda.log == ORDERED
+    assert cuda.log == ONE_CALL
 
 
-def test_a_place_is_used_again_but_never_by_two(cuda):
+def test_a_capture_context_is_reused_but_never_shared(cuda):
     one, two = (CapturedGraph(lambda: None, cuda.xp) for _ in range(2))
     assert one._context is not two._context
     assert len(_cupy._contexts) == 2 and not _cupy._idle[0]
-    place = one._context
+    context = one._context
     del one
     gc.collect()
-    assert _cupy._idle[0] == [place]
+    assert _cupy._idle[0] == [context]
     three = CapturedGraph(lambda: None, cuda.xp)
-    assert len(_cupy._contexts) == 2 and three._context is place
+    assert len(_cupy._contexts) == 2 and three._context is context
 
 
-def test_memory_that_others_keep_is_freed_first(cuda):
-    work = CapturedGraph(lambda: None, cuda.xp)
-    work()
+def test_memory_of_other_pools_is_freed_before_an_allocation_fails(cuda):
+    graph = CapturedGraph(lambda: None, cuda.xp)
+    graph()
     allocate = cuda.allocators[0]
     cuda.default.malloc(80)
     assert allocate(15) == 15 and cuda.default.freed == 0
     assert allocate(30) == 30 and cuda.default.freed == 1
     with pytest.raises(MemoryError) as caught:
         allocate(200)
-    assert caught.value.__context__ is None  # which would keep what called alive
+    assert caught.value.__context__ is None  # it would keep the caller's arrays alive
 
 
-def test_nothing_of_a_pool_is_freed_while_work_is_recorded(cuda):
-    work = CapturedGraph(lambda: None, cuda.xp)
-    pool = work._context.pool
-    work()
+def test_a_pool_is_not_freed_during_a_capture(cuda):
+    graph = CapturedGraph(lambda: None, cuda.xp)
+    pool = graph._context.pool
+    graph()
     if not cuda.refuses:
-        work()
+        graph()
         before = pool.freed
         with pytest.raises(MemoryError):
             cuda.allocators[1](200)
@@ -290,13 +180,13 @@ def test_nothing_of_a_pool_is_freed_while_work_is_recorded(cuda):
     assert pool.freed > 0
 
 
-def test_a_place_gives_memory_back_where_little_is_free(cuda):
+def test_an_idle_context_frees_its_memory_where_little_is_free(cuda):
     for size, kept in ((20, 20), (60, 0)):
-        work = CapturedGraph(lambda: None, cuda.xp)
-        work()
-        pool, allocate = work._context.pool, cuda.allocators[-1]
+        graph = CapturedGraph(lambda: None, cuda.xp)
+        graph()
+        pool, allocate = graph._context.pool, cuda.allocators[-1]
         allocate(size)
         cuda.allocators.clear()
-        del work, allocate
+        del graph, allocate
         gc.collect()
         assert pool.total_bytes() == kept

@@ -1,4 +1,4 @@
-"""Where arrays live: the switch, the mock device, and what an import costs."""
+"""The backend switch, the mock device, and the cost of an import."""
 
 import json
 import math
@@ -36,28 +36,28 @@ NEVER_IMPORTED = (
 )
 
 
-def test_set_and_get():
+def test_get_backend_returns_what_was_set():
     assert get_backend() == "numpy"
     set_backend("mock")
     assert get_backend() == "mock"
     assert active_module() is mock_device.namespace
 
 
-def test_use_restores_even_after_an_error():
+def test_use_backend_restores_the_backend_after_an_error():
     with pytest.raises(KeyError), use_backend("mock"):
         assert get_backend() == "mock"
         raise KeyError
     assert get_backend() == "numpy"
 
 
-def test_uses_nest():
+def test_use_backend_nests():
     with use_backend("mock"):
         with use_backend("numpy"):
             assert get_backend() == "numpy"
         assert get_backend() == "mock"
 
 
-def test_unknown_backend():
+def test_unknown_backend_is_refused():
     with pytest.raises(ValueError, match=r"backend: .*numpy, cupy, mock; got 'torch'"):
         set_backend("torch")
     assert get_backend() == "numpy"
@@ -65,21 +65,21 @@ def test_unknown_backend():
 
 @pytest.fixture
 def without_cupy(monkeypatch):
-    """A machine on which `import cupy` fails."""
+    """Make `import cupy` fail."""
     _cupy.library.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)
     yield
     _cupy.library.cache_clear()
 
 
-def test_missing_cupy_names_the_extra(without_cupy):
+def test_error_for_missing_cupy_names_the_extra(without_cupy):
     with pytest.raises(ImportError, match=r"pip install 'fourierreg\[gpu\]'"):
         set_backend("cupy")
     assert get_backend() == "numpy"
 
 
 @pytest.mark.gpu
-def test_cupy_arrays(request):
+def test_cupy_arrays_refuse_implicit_conversion(request):
     try:
         set_backend("cupy")
     except (ImportError, RuntimeError) as error:
@@ -91,7 +91,7 @@ def test_cupy_arrays(request):
     np.testing.assert_array_equal(to_numpy(x), np.arange(3.0))
 
 
-def test_arrays_say_where_they_live(backend):
+def test_backend_and_namespace_follow_from_an_array(backend):
     x = asarray(np.arange(3.0))
     assert backend_of(x) == backend
     assert array_module(x, 2.0, None) is active_module()
@@ -99,7 +99,7 @@ def test_arrays_say_where_they_live(backend):
     assert isinstance(to_numpy(x), np.ndarray)
 
 
-def test_the_namespace_comes_from_the_inputs_not_from_the_switch():
+def test_namespace_follows_from_the_inputs_not_from_the_switch():
     x = asarray(np.zeros(2))
     with use_backend("mock"):
         assert array_module(x) is np
@@ -114,7 +114,7 @@ def test_mixing_backends_raises():
 
 
 @pytest.mark.parametrize("values", [(), (1.0,), (None, [1, 2])])
-def test_no_array_at_all_raises(values):
+def test_array_module_needs_an_array(values):
     with pytest.raises(TypeError, match="no array"):
         array_module(*values)
 
@@ -129,7 +129,7 @@ def test_public_arguments_move_to_the_active_backend():
         asarray(x)
 
 
-def test_to_numpy_leaves_numpy_alone():
+def test_to_numpy_does_not_copy_numpy_arrays():
     x = np.arange(3)
     assert to_numpy(x) is x
 
@@ -138,15 +138,15 @@ def test_to_numpy_leaves_numpy_alone():
 
 
 @pytest.fixture
-def disguised():
+def mock_array():
     set_backend("mock")
     return asarray(np.arange(6.0).reshape(2, 3))
 
 
 @pytest.mark.parametrize("convert", [np.asarray, np.array, np.stack, np.exp, np.float64])
-def test_guard_refuses_implicit_conversion(disguised, convert):
+def test_mock_device_refuses_implicit_conversion(mock_array, convert):
     with pytest.raises(TypeError):
-        convert(disguised)
+        convert(mock_array)
 
 
 @pytest.mark.parametrize(
@@ -169,60 +169,60 @@ def test_guard_refuses_implicit_conversion(disguised, convert):
         lambda g, n: g[n > 0],
     ],
 )
-def test_guard_refuses_to_mix(disguised, mix):
+def test_mock_device_refuses_to_mix_with_numpy(mock_array, mix):
     with pytest.raises(TypeError):
-        mix(disguised, np.ones((2, 3)))
+        mix(mock_array, np.ones((2, 3)))
 
 
-def test_guard_meets_its_own_kind_and_scalars(disguised):
-    plain = to_numpy(disguised)
+def test_mock_arrays_compute_with_each_other_and_with_scalars(mock_array):
+    plain = to_numpy(mock_array)
     for result, expected in [
-        (2 * disguised + 1, 2 * plain + 1),
-        (disguised - np.float64(2), plain - 2),
-        (disguised / (1 + disguised), plain / (1 + plain)),
-        (disguised @ disguised.T, plain @ plain.T),
-        (-(disguised**2), -(plain**2)),
-        (disguised[disguised > 2], plain[plain > 2]),
-        (disguised.reshape(3, 2).sum(axis=0), plain.reshape(3, 2).sum(axis=0)),
-        (mock_device.namespace.einsum("ij,ij->i", disguised, disguised), (plain**2).sum(axis=1)),
+        (2 * mock_array + 1, 2 * plain + 1),
+        (mock_array - np.float64(2), plain - 2),
+        (mock_array / (1 + mock_array), plain / (1 + plain)),
+        (mock_array @ mock_array.T, plain @ plain.T),
+        (-(mock_array**2), -(plain**2)),
+        (mock_array[mock_array > 2], plain[plain > 2]),
+        (mock_array.reshape(3, 2).sum(axis=0), plain.reshape(3, 2).sum(axis=0)),
+        (mock_device.namespace.einsum("ij,ij->i", mock_array, mock_array), (plain**2).sum(axis=1)),
         (mock_device.namespace.zeros((2, 2)), np.zeros((2, 2))),
     ]:
         assert isinstance(result, MockArray)
         np.testing.assert_array_equal(to_numpy(result), expected)
 
 
-def test_guard_writes_in_place(disguised):
-    same = disguised
-    disguised += 1
-    assert disguised is same
-    disguised[0] = 7.0
-    disguised[1, 1:] = disguised[0, 1:]
-    np.testing.assert_array_equal(to_numpy(disguised), [[7, 7, 7], [4, 7, 7]])
+def test_mock_arrays_are_modified_in_place(mock_array):
+    alias = mock_array
+    mock_array += 1
+    assert mock_array is alias
+    mock_array[0] = 7.0
+    mock_array[1, 1:] = mock_array[0, 1:]
+    np.testing.assert_array_equal(to_numpy(mock_array), [[7, 7, 7], [4, 7, 7]])
 
 
-def test_guard_reductions_are_arrays_and_convert_only_by_name(disguised):
-    total = mock_device.namespace.sum(disguised)
+def test_reductions_on_the_mock_device_are_arrays_with_explicit_conversion(mock_array):
+    total = mock_device.namespace.sum(mock_array)
     assert isinstance(total, MockArray)
     assert float(total) == 15.0
     assert int(total) == 15
-    assert bool(mock_device.namespace.all(disguised >= 0)) is True
+    assert bool(mock_device.namespace.all(mock_array >= 0)) is True
     with pytest.raises(TypeError):
         math.sqrt(np.asarray(total))
 
 
-def test_guard_survives_a_pickle(disguised):
-    again = pickle.loads(pickle.dumps(disguised))
-    np.testing.assert_array_equal(to_numpy(again), to_numpy(disguised))
+def test_mock_arrays_can_be_pickled(mock_array):
+    restored = pickle.loads(pickle.dumps(mock_array))
+    np.testing.assert_array_equal(to_numpy(restored), to_numpy(mock_array))
 
 
-def test_guard_disguises_linear_algebra_too():
+def test_mock_device_has_linear_algebra():
     set_backend("mock")
     inverse = mock_device.namespace.linalg.inv(asarray(2.0 * np.eye(3)))
     assert isinstance(inverse, MockArray)
     np.testing.assert_array_equal(to_numpy(inverse), 0.5 * np.eye(3))
 
 
-def test_the_guard_counts_what_fills_arrays():
+def test_mock_device_counts_calls_that_fill_arrays():
     with use_backend("mock"):
         x = active_module().zeros((4, 6))
         with mock_device.count_launches() as counter:
@@ -252,21 +252,21 @@ def in_a_fresh_interpreter(code):
     return json.loads(outcome.stdout)
 
 
-def test_import_is_light():
+def test_import_loads_no_heavy_package_and_takes_under_a_second():
     code = f"""
 import json, sys, time
-before = time.perf_counter()
+start = time.perf_counter()
 import fourierreg
-taken = time.perf_counter() - before
+seconds = time.perf_counter() - start
 fourierreg.set_backend("mock")
-print(json.dumps([taken, [name for name in {NEVER_IMPORTED} if name in sys.modules]]))
+print(json.dumps([seconds, [name for name in {NEVER_IMPORTED} if name in sys.modules]]))
 """
     runs = [in_a_fresh_interpreter(code) for _ in range(3)]
-    assert all(heavy == [] for _, heavy in runs)
-    assert min(taken for taken, _ in runs) < 1.0
+    assert all(loaded == [] for _, loaded in runs)
+    assert min(seconds for seconds, _ in runs) < 1.0
 
 
-def test_what_needs_no_compiler_or_optimiser_loads_none():
+def test_only_shooting_loads_numba_and_nothing_loads_the_optimizer():
     code = f"""
 import json, sys
 import fourierreg

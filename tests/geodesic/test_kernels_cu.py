@@ -26,12 +26,12 @@ def test_products(compiled, d):
 
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("name", ["products_tangent", "products_adjoint"])
-def test_linearised_products(compiled, d, name):
+def test_linearized_products(compiled, d, name):
     library, dtype = compiled
-    many, few = 2 * d * (d + 1), d * (d + 2)
-    given, formed = (many, few) if name == "products_tangent" else (few, many)
-    point, other = random((SHARED, many, POINTS), dtype), random((BATCH, given, POINTS), dtype, 1)
-    expected, actual = np.empty((2, BATCH, formed, POINTS), dtype)
+    state, products = 2 * d * (d + 1), d * (d + 2)  # numbers of fields
+    inputs, outputs = (state, products) if name == "products_tangent" else (products, state)
+    point, other = random((SHARED, state, POINTS), dtype), random((BATCH, inputs, POINTS), dtype, 1)
+    expected, actual = np.empty((2, BATCH, outputs, POINTS), dtype)
     getattr(kernels, name)(point, other, expected)
     host.call(library, name, [point, other], (BATCH, SHARED, d, POINTS), [actual])
     laws.close(actual, expected)
@@ -39,13 +39,14 @@ def test_linearised_products(compiled, d, name):
 
 @pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("name", ["rate", "rate_adjoint"])
-def test_in_band(compiled, d, name):
+def test_rates_in_the_band(compiled, d, name):
     library, dtype = compiled
     shape, longest = SHAPES[d], max(SHAPES[d])
-    formed = random((BATCH, d * (d + 2) if name == "rate" else 2 * d * (d + 1), *shape, 2), dtype)
+    fields = d * (d + 2) if name == "rate" else 2 * d * (d + 1)
+    products = random((BATCH, fields, *shape, 2), dtype)
     state = random((BATCH, 2, d, *shape, 2), dtype, 1)
-    lower = 1.0 + random((SHARED, *shape), np.float64, 2) ** 2
-    inputs = [state, formed, lower, random((3, longest), dtype, 3)]
+    symbols = 1.0 + random((SHARED, *shape), np.float64, 2) ** 2
+    inputs = [state, products, symbols, random((3, longest), dtype, 3)]
     expected, actual = np.empty((2, *state.shape), dtype)
     keep, step = dtype(1.0), dtype(0.2)
     getattr(kernels, name)(*inputs, keep, step, expected)

@@ -1,7 +1,7 @@
 """ad, ad* and ad† (Eq. 2, erratum E6).
 
-The Jacobi identity is no law here: the truncation to the band and the central difference (which
-obeys no product rule) both break it, and nothing in the package relies on it.
+The Jacobi identity does not hold: the truncation to the band and the central difference (which has
+no product rule) both violate it. Nothing in the package relies on it.
 """
 
 import numpy as np
@@ -54,8 +54,8 @@ def test_ad_dagger_is_adjoint_to_ad_in_the_metric(metric, xp):
     ("shape", "spacing"), [((13, 11), (1.0, 1.6)), ((9, 11, 9), (1.0, 1.6, 0.7))]
 )
 def test_operators_equal_a_direct_spatial_computation(xp, shape, spacing):
-    # The band holds every frequency of an odd grid, and fields of |k_j| <= K_j / 2 have products
-    # inside it: nothing is truncated, and the voxels themselves give the answer.
+    # The band has every frequency of an odd grid, and products of fields with |k_j| <= K_j / 2 are
+    # in the band: nothing is truncated, so the operators can be evaluated at the voxels.
     band = Band(shape, shape, spacing)
     low = np.all(
         [np.abs(k) <= c // 2 for k, c in zip(_broadcast(band), band.cutoff, strict=True)], axis=0
@@ -76,13 +76,13 @@ def test_operators_equal_a_direct_spatial_computation(xp, shape, spacing):
     laws.close(ad(v, w, band), analysis(bracket, band, np))
     laws.close(synthesis(ad(v, w, band), band, shape, np.float64, xp), bracket)
     # ad*_v m = (Dv)ᵀ m + ∇·(m ⊗ v)
-    costar = np.stack(
+    expected = np.stack(
         [
             sum(difference(v_[j], i) * w_[j] + difference(w_[i] * v_[j], j) for j in range(d))
             for i in range(d)
         ]
     )
-    laws.close(synthesis(ad_star(v, w, band), band, shape, np.float64, xp), costar)
+    laws.close(synthesis(ad_star(v, w, band), band, shape, np.float64, xp), expected)
 
 
 def _broadcast(band):

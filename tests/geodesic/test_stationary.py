@@ -18,32 +18,32 @@ def end(v, metric, num_steps=16):
     return geodesic.displacement(dtype=np.float64)
 
 
-def test_the_velocity_stays(metric, xp):
+def test_the_velocity_is_constant(metric, xp):
     v = velocity(metric, 0)
     laws.close(shoot(v, metric, dynamics="stationary").velocity(), v, rtol=0.0)
 
 
-# The group laws hold up to what the truncation of (Du) v to the band and linear interpolation
-# leave, a fortieth of a voxel here.
-@pytest.mark.parametrize("share", [0.5, 0.3])
-def test_exponentials_of_one_velocity_compose(backend, xp, share):
+# The group laws hold up to the truncation of (Du) v to the band and the error of linear
+# interpolation, a fortieth of a voxel here.
+@pytest.mark.parametrize("fraction", [0.5, 0.3])
+def test_exponentials_of_multiples_of_one_velocity_compose(backend, xp, fraction):
     metric = Metric.create(**METRIC)
     v = velocity(metric, 3, factor=3.0)
-    parts = end(share * v, metric), end((1 - share) * v, metric)
-    together = to_numpy(compose(*parts, metric.band.spacing))
-    whole = to_numpy(end(v, metric))
-    assert np.abs(whole).max() > 1.0
-    assert np.abs(together - whole).max() < 0.025
+    factors = end(fraction * v, metric), end((1 - fraction) * v, metric)
+    composed = to_numpy(compose(*factors, metric.band.spacing))
+    expected = to_numpy(end(v, metric))
+    assert np.abs(expected).max() > 1.0
+    assert np.abs(composed - expected).max() < 0.025
 
 
 def test_the_opposite_velocity_gives_the_inverse(backend, xp):
     metric = Metric.create(**METRIC)
     v = velocity(metric, 3, factor=3.0)
-    back = to_numpy(compose(end(v, metric), end(-v, metric), metric.band.spacing))
-    assert np.abs(back).max() < 0.025
+    identity = to_numpy(compose(end(v, metric), end(-v, metric), metric.band.spacing))
+    assert np.abs(identity).max() < 0.025
 
 
-def test_it_is_not_the_geodesic(xp):
+def test_a_stationary_flow_differs_from_the_geodesic(xp):
     metric = Metric.create(**METRIC)
     v = velocity(metric, 3, factor=3.0)
     geodesic = shoot(v, metric, num_steps=16, integrator="rk4")

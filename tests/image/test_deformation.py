@@ -52,7 +52,7 @@ def test_zero_displacement_is_the_identity(grid, backend, dtype, order):
 
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("shift", [(3, -2, 1), (-25, 17, 40)])
-def test_integer_shifts_wrap_exactly(grid, backend, order, shift):
+def test_shifts_by_whole_voxels_are_periodic_and_exact(grid, backend, order, shift):
     shape, _ = grid
     shift, spacing = shift[: len(shape)], (1.0, 0.5, 2.0)[: len(shape)]
     image = noise(shape, 0)
@@ -72,7 +72,7 @@ def scipy_warp(image, u, spacing, order):
 
 @pytest.mark.parametrize("periods", [0.3, 3.0])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_interpolation_is_that_of_scipy(grid, backend, dtype, periods):
+def test_linear_interpolation_agrees_with_scipy(grid, backend, dtype, periods):
     shape, spacing = grid
     image = noise(shape, 0, dtype)
     u = periods * column(np.multiply(shape, spacing)) * noise((len(shape), *shape), 1) / 2
@@ -80,10 +80,10 @@ def test_linear_interpolation_is_that_of_scipy(grid, backend, dtype, periods):
     laws.close(moved, scipy_warp(image.astype(float), u, spacing, 1), rtol=laws.rtol_of(dtype))
 
 
-def test_displacement_may_live_on_another_grid(grid, backend):
+def test_displacement_may_have_another_grid(grid, backend):
     shape, spacing = grid
-    image, finer = noise(shape, 0), tuple(n + 3 for n in shape)
-    u = column(spacing) * noise((len(shape), *finer), 1)
+    image, larger = noise(shape, 0), tuple(n + 3 for n in shape)
+    u = column(spacing) * noise((len(shape), *larger), 1)
     moved = warp(asarray(image), asarray(u), spacing)
     laws.close(moved, scipy_warp(image, u, spacing, 1))
 
@@ -95,7 +95,7 @@ def test_labels_keep_their_type_and_values(grid, backend, dtype):
     largest = 65535 if dtype is np.uint16 else largest
     labels = np.random.default_rng(0).integers(0, largest + 1, shape).astype(dtype)
     labels[(0,) * len(shape)] = largest
-    # No sample is near the middle of two voxels, where rounding decides.
+    # No sample is near the midpoint of two voxels, where rounding decides.
     voxels_moved = np.random.default_rng(1).uniform(-0.45, 0.45, (len(shape), *shape)) + 2
     u = column(spacing) * voxels_moved
     moved = warp(asarray(labels), asarray(u), spacing, order=0)
@@ -105,7 +105,7 @@ def test_labels_keep_their_type_and_values(grid, backend, dtype):
     assert largest in to_numpy(moved)
 
 
-def test_nearest_is_that_of_scipy(grid, backend):
+def test_nearest_neighbor_sampling_agrees_with_scipy(grid, backend):
     shape, spacing = grid
     image = noise(shape, 0)
     u = 3 * column(spacing) * noise((len(shape), *shape), 1)
@@ -118,10 +118,10 @@ def test_channels_equal_a_loop(grid, backend, kernel):
     shape, spacing = grid
     image = asarray(noise((2, 3, *shape), 0))
     u = asarray(column(spacing) * noise((len(shape), *shape), 1))
-    together = voxels.resample(image, u, spacing, kernel)
+    resampled = voxels.resample(image, u, spacing, kernel)
     for i in range(2):
         for j in range(3):
-            laws.close(together[i, j], voxels.resample(image[i, j], u, spacing, kernel), rtol=0.0)
+            laws.close(resampled[i, j], voxels.resample(image[i, j], u, spacing, kernel), rtol=0.0)
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
@@ -129,14 +129,13 @@ def test_inverse_composes_to_the_identity(grid, backend, tolerance):
     shape, spacing = grid
     u = smooth_displacement(shape, spacing, 0.4)
     w = invert(u, spacing, tolerance=tolerance)
-    # w(x) + u(x + w(x)) = 0 where the iteration has stopped: it contracts, so that what is left
-    # is less than the last change.
-    left = np.abs(to_numpy(compose(u, w, spacing))) / column(spacing)
-    assert left.max() < tolerance
+    # The iteration is a contraction, so w(x) + u(x + w(x)) is smaller than the last change.
+    error = np.abs(to_numpy(compose(u, w, spacing))) / column(spacing)
+    assert error.max() < tolerance
     assert np.abs(to_numpy(u) / column(spacing)).max() > 0.3
 
 
-def test_inverse_of_a_translation(grid, backend):
+def test_inverse_of_a_translation_is_its_negative(grid, backend):
     shape, spacing = grid
     u = np.broadcast_to(0.7 * column(spacing), (len(shape), *shape)).copy()
     laws.close(invert(asarray(u), spacing), -u, rtol=laws.rtol_of(np.float32))
@@ -149,7 +148,7 @@ def test_composition_of_translations_adds(grid, backend):
 
 
 def test_composition_is_warping_twice(grid, backend):
-    # S(x + b + a(x + b)) = (S∘(id + a))∘(id + b), exactly where b moves by whole voxels.
+    # S(x + b + a(x + b)) = (S∘(id + a))∘(id + b), exactly if b is a shift by whole voxels.
     shape, spacing = grid
     axes = tuple(range(len(shape)))
     image, a = noise(shape, 0), column(spacing) * noise((len(shape), *shape), 1)
@@ -157,8 +156,8 @@ def test_composition_is_warping_twice(grid, backend):
     a = a / column(spacing)
     b = np.broadcast_to(2.0 * column(spacing_), a.shape).copy()
     both = warp(asarray(image), compose(asarray(a), asarray(b), spacing_))
-    once = np.roll(to_numpy(warp(asarray(image), asarray(a))), [-2] * len(shape), axes)
-    laws.close(both, once)
+    expected = np.roll(to_numpy(warp(asarray(image), asarray(a))), [-2] * len(shape), axes)
+    laws.close(both, expected)
 
 
 def numpy_jacobian(u, spacing):
@@ -172,7 +171,7 @@ def numpy_jacobian(u, spacing):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_jacobian_determinant_is_that_of_the_central_differences(grid, backend, dtype):
+def test_jacobian_determinant_is_that_of_central_differences(grid, backend, dtype):
     shape, spacing = grid
     u = column(spacing) * noise((len(shape), *shape), 0)
     determinant = jacobian_determinant(asarray(u.astype(dtype)), spacing)
@@ -185,7 +184,9 @@ def test_jacobian_determinant_of_a_shear_and_of_a_stretch(backend):
     x = np.arange(n) * h
     wave, wavelength = 0.6, n * h
     u = np.zeros((2, n, n))
-    u[1] = wave * np.sin(2 * np.pi * x / wavelength)[:, None]  # moves axis 1 along axis 0: a shear
+    u[1] = (
+        wave * np.sin(2 * np.pi * x / wavelength)[:, None]
+    )  # component 1 varies along axis 0: a shear
     laws.close(jacobian_determinant(asarray(u), h), np.ones((n, n)))
     u[0] = u[1]
     slope = wave * np.sin(2 * np.pi / n) / h * np.cos(2 * np.pi * x / wavelength)

@@ -1,4 +1,4 @@
-"""Zero padding of the periodic box."""
+"""Zero padding of the periodic domain."""
 
 import math
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from fourierreg.backend import asarray, to_numpy
-from fourierreg.image.domain import MARGIN, STEPS_PER_FIELD, Domain, padded_domain
+from fourierreg.image.domain import MARGIN, SIZE_STEPS, Domain, padded_domain
 from tests import laws
 
 
-def disc(shape, low, high):
-    """An image of ones between `low` and `high` along every axis."""
+def box(shape, low, high):
+    """An image that is one between `low` and `high` along every axis, else zero."""
     image = np.zeros(shape, np.float32)
     image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 1.0
     return asarray(image)
@@ -28,22 +28,22 @@ def test_crop_undoes_pad(backend, dtype):
     np.testing.assert_array_equal(to_numpy(domain.crop(padded)), to_numpy(image))
 
 
-def test_crop_takes_the_last_axes_of_a_field(backend):
+def test_crop_acts_on_the_last_axes_of_a_field(backend):
     domain = Domain((4, 5), (1, 2), (3, 0))
     field = asarray(np.random.default_rng(0).random((2, *domain.padded_shape)))
     laws.close(domain.crop(field), to_numpy(field)[:, 1:5, 2:7], rtol=0.0)
 
 
-def test_nothing_is_added_where_nothing_is_needed(backend):
-    image = disc((20, 30), (5, 6), (15, 24))
+def test_images_with_margins_are_not_padded(backend):
+    image = box((20, 30), (5, 6), (15, 24))
     domain = padded_domain(image, image)
     assert not domain.is_padded
     assert domain.pad(image) is image
     assert domain.crop(image) is image
 
 
-def test_no_padding_on_request(backend):
-    image = disc((20, 30), (0, 0), (20, 30))
+def test_padding_can_be_disabled(backend):
+    image = box((20, 30), (0, 0), (20, 30))
     assert not padded_domain(image, image, pad=False).is_padded
 
 
@@ -51,9 +51,9 @@ def test_no_padding_on_request(backend):
     ("low", "high"),
     [((0, 6), (15, 24)), ((5, 6), (20, 24)), ((0, 0), (20, 30)), ((1, 5), (19, 30))],
 )
-def test_opposite_ends_are_kept_apart(backend, low, high):
+def test_padding_separates_opposite_borders(backend, low, high):
     shape = (20, 30)
-    source, target = disc(shape, low, high), disc(shape, (8, 10), (12, 20))
+    source, target = box(shape, low, high), box(shape, (8, 10), (12, 20))
     domain = padded_domain(source, target)
     assert domain == padded_domain(target, source)
     occupied = to_numpy(domain.pad(source)) > 0
@@ -66,25 +66,25 @@ def test_opposite_ends_are_kept_apart(backend, low, high):
             assert occupied.shape[axis] == n
 
 
-def test_both_images_count(backend):
+def test_padding_depends_on_both_images(backend):
     shape = (20, 30)
-    first, second = disc(shape, (0, 8), (12, 20)), disc(shape, (8, 8), (20, 20))
+    first, second = box(shape, (0, 8), (12, 20)), box(shape, (8, 8), (20, 20))
     domain = padded_domain(first, second)
     assert domain.padded_shape == (24, 30)
     assert domain.before == (2, 0)
     assert domain.after == (2, 0)
 
 
-def test_like_images_have_one_grid(backend):
+def test_similar_images_get_the_same_grid(backend):
     shape = (64, 80)
-    images = [disc(shape, (8, low), (52, 76)) for low in (2, 3, 4, 5)]
+    images = [box(shape, (8, low), (52, 76)) for low in (2, 3, 4, 5)]
     grids = {padded_domain(a, b).padded_shape for a in images for b in images}
     assert len(grids) == 1
     (grid,) = grids
     assert grid[0] == 64  # nothing is missing there
     assert grid[1] > 80
-    assert grid[1] % (80 // STEPS_PER_FIELD) == 0
+    assert grid[1] % (80 // SIZE_STEPS) == 0
 
 
-def test_domain_is_a_value():
+def test_domain_pickles_and_compares_by_value():
     laws.picklable(Domain((4, 5), (1, 2), (3, 0)))

@@ -1,4 +1,4 @@
-"""Grids in scanner space: resizing, affines read as a change of space, displacements elsewhere."""
+"""Grids in scanner space: resizing, alignment by affines, displacements on other grids."""
 
 import nibabel as nib
 import numpy as np
@@ -15,23 +15,23 @@ def geometry(affine=None, shape=SHAPE):
     return Geometry(shape, tuple(map(tuple, affine)))
 
 
-@pytest.mark.parametrize("points", [8, 24, 48])
-def test_resizing_keeps_the_field_of_view(points):
-    grid, fine = geometry().resized(points), geometry()
-    assert max(grid.shape) == points
+@pytest.mark.parametrize("size", [8, 24, 48])
+def test_resizing_keeps_the_field_of_view(size):
+    grid, fine = geometry().resized(size), geometry()
+    assert max(grid.shape) == size
     extent = np.array(fine.shape) * fine.spacing
     np.testing.assert_allclose(np.array(grid.shape) * grid.spacing, extent)
     for corner in ((-0.5, -0.5, -0.5), (-0.5, 1.0, 1.0)):
-        here = [c if c < 0 else n - 0.5 for c, n in zip(corner, fine.shape, strict=True)]
-        there = [c if c < 0 else n - 0.5 for c, n in zip(corner, grid.shape, strict=True)]
+        index = [c if c < 0 else n - 0.5 for c, n in zip(corner, fine.shape, strict=True)]
+        resized = [c if c < 0 else n - 0.5 for c, n in zip(corner, grid.shape, strict=True)]
         np.testing.assert_allclose(
-            nib.affines.apply_affine(fine.matrix, here),
-            nib.affines.apply_affine(grid.matrix, there),
+            nib.affines.apply_affine(fine.matrix, index),
+            nib.affines.apply_affine(grid.matrix, resized),
             atol=1e-9,
         )
 
 
-def test_smoothing_for_a_coarser_grid_keeps_the_mean_and_kills_detail():
+def test_smoothing_for_a_coarser_grid_keeps_the_mean_and_removes_detail():
     data = np.zeros(SHAPE, np.float32)
     data[6:14, 8:16, 5:13] = 1
     checker = (np.indices(SHAPE).sum(axis=0) % 2).astype(np.float32) * data
@@ -41,34 +41,39 @@ def test_smoothing_for_a_coarser_grid_keeps_the_mean_and_kills_detail():
     np.testing.assert_array_equal(smoothed_for(checker, geometry(), SPACING), checker)
 
 
-def test_seen_through_a_transform_is_resampled_by_it():
-    """A point x of the new space lies at transform(x): a shift by one voxel moves one voxel."""
+def test_alignment_by_a_transform_moves_the_resampled_image():
+    """Point x of the fixed space is at transform(x) in the image: a shift of one voxel here."""
     data = np.random.default_rng(0).random(SHAPE)
     shift = np.eye(4)
     shift[:3, 3] = geometry().matrix[:3, 0]  # one voxel along the first axis
-    moved = resample_onto(data, geometry().seen_through(shift), geometry())
-    inner = (slice(1, -2), slice(1, -1), slice(1, -1))  # off the faces, beyond which all is zero
+    moved = resample_onto(data, geometry().aligned_by(shift), geometry())
+    inner = (
+        slice(1, -2),
+        slice(1, -1),
+        slice(1, -1),
+    )  # away from the border, beyond which all is zero
     np.testing.assert_allclose(moved[inner], data[2:-1, 1:-1, 1:-1], atol=1e-9)
 
 
-def test_a_displacement_may_live_on_another_grid():
-    """A smooth field given on a coarser grid does what it does on the target's own."""
+def test_a_displacement_may_have_another_grid():
+    """A smooth field sampled on a coarser grid deforms as one sampled on the target's grid."""
     rng = np.random.default_rng(0)
     data = smoothed_for(rng.random(SHAPE), geometry(), (6.0, 6.0, 6.0))
     coarse, fine = geometry().resized(14), geometry().resized(30)
 
     def field(grid):
-        return 2 * np.sin(points_of(grid) / 9)  # along the axes, which both grids share
+        return 2 * np.sin(positions(grid) / 9)  # along the axes, which both grids share
 
-    own = resample_onto(data, geometry(), fine, field(fine))
-    other = resample_onto(data, geometry(), fine, field(coarse), grid=coarse)
+    expected = resample_onto(data, geometry(), fine, field(fine))
+    actual = resample_onto(data, geometry(), fine, field(coarse), grid=coarse)
     inside = (slice(6, -6),) * 3
-    gap = np.abs(own - other)[inside].std()
-    still = np.abs(own - resample_onto(data, geometry(), fine))[inside].std()
-    assert gap < 0.1 * still
+    error = np.abs(expected - actual)[inside].std()
+    change = np.abs(expected - resample_onto(data, geometry(), fine))[inside].std()
+    assert error < 0.1 * change
 
 
-def points_of(grid):
+def positions(grid):
+    """RAS coordinates of the voxels of a grid, (3, …)."""
     index = np.indices(grid.shape).reshape(3, -1)
     points = grid.matrix[:3, :3] @ index + grid.matrix[:3, 3:]
     return points.reshape(3, *grid.shape)

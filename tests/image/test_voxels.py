@@ -1,4 +1,4 @@
-"""Residual and force in one pass: slopes of the interpolant, and their mean at its kinks."""
+"""Residual, force, value and slope: derivatives of the linear interpolant, also at its kinks."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def pair(request):
     shape, spacing = request.param
     rng = np.random.default_rng(0)
     source, target = rng.standard_normal((2, *shape))
-    # In voxels: a whole number of -12 … 11, and a fraction of 0.2 … 0.8 that keeps off the kinks.
+    # In voxels: an integer of -12 … 11 plus a fraction of 0.2 … 0.8, away from the kinks.
     whole, fraction = (
         rng.integers(-12, 12, (len(shape), *shape)),
         rng.uniform(0.2, 0.8, (len(shape), *shape)),
@@ -49,24 +49,24 @@ def on_backend(source, target, u, spacing, dtype=np.float64):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_residual(pair, backend, dtype):
+def test_residual_agrees_with_scipy(pair, backend, dtype):
     r, force = on_backend(*pair, dtype)
     assert r.dtype == force.dtype == dtype
     laws.close(r, residual(*pair), rtol=laws.rtol_of(dtype))
 
 
-def test_force_is_the_slope_of_half_the_squared_residual(pair, backend):
+def test_force_is_the_derivative_of_half_the_squared_residual(pair, backend):
     source, target, u, spacing = pair
     _, force = on_backend(*pair)
     for j in range(source.ndim):
-        step = along(j, source.ndim, 0.1 * spacing[j])  # stays inside the cell: r is linear in it
+        step = along(j, source.ndim, 0.1 * spacing[j])  # within the cell, where r is linear
         above, below = (residual(source, target, u + s, spacing) for s in (step, -step))
         laws.close(force[j], (above**2 - below**2) / (4 * 0.1 * spacing[j]))
 
 
-def test_force_at_a_kink_is_the_mean_of_both_slopes(pair, backend):
+def test_force_at_a_kink_has_the_mean_of_the_one_sided_slopes(pair, backend):
     source, target, u, _ = pair
-    spacing = (0.5, 2.0, 1.0)[: source.ndim]  # powers of two: whole voxels are met exactly
+    spacing = (0.5, 2.0, 1.0)[: source.ndim]  # powers of two: kinks are hit exactly
     voxels_moved = u / column(pair[3])
     for axes in ([0], [1], [source.ndim - 1], list(range(source.ndim))):
         moved = voxels_moved.copy()
@@ -75,7 +75,7 @@ def test_force_at_a_kink_is_the_mean_of_both_slopes(pair, backend):
         r, force = on_backend(source, target, at, spacing)
         for j in range(source.ndim):
             h = spacing[j]
-            # Off the kink both one-sided slopes are the slope, exactly: r is linear up to there.
+            # r is linear on each side of the kink, so finite differences are exact.
             sides = [
                 (residual(source, target, at + along(j, source.ndim, s * 0.2 * h), spacing), s)
                 for s in (1, -1)
@@ -84,7 +84,7 @@ def test_force_at_a_kink_is_the_mean_of_both_slopes(pair, backend):
             laws.close(force[j], to_numpy(r) * slope)
 
 
-def test_force_at_rest_is_that_of_the_central_difference(pair, backend):
+def test_force_at_zero_displacement_has_the_central_difference(pair, backend):
     source, target, u, spacing = pair
     r, force = on_backend(source, target, np.zeros_like(u), spacing)
     laws.close(r, source - target)
@@ -93,7 +93,7 @@ def test_force_at_rest_is_that_of_the_central_difference(pair, backend):
         laws.close(force[j], (source - target) * slope)
 
 
-def test_value_and_slope_are_residual_and_force_apart(pair, backend):
+def test_value_and_slope_are_consistent_with_residual_and_force(pair, backend):
     source, target, u, spacing = pair
     for moved in (u, np.zeros_like(u)):
         r, force = on_backend(source, target, moved, spacing)
@@ -102,7 +102,7 @@ def test_value_and_slope_are_residual_and_force_apart(pair, backend):
         laws.close(slope * r, force)
 
 
-def test_displacements_of_many_periods_wrap(pair, backend):
+def test_displacements_by_many_periods_are_periodic(pair, backend):
     source, target, u, spacing = pair
     period = column(np.multiply(source.shape, spacing))
     r, force = on_backend(source, target, u, spacing)
@@ -113,7 +113,7 @@ def test_displacements_of_many_periods_wrap(pair, backend):
         laws.close(far[1], force)
 
 
-def test_background_on_background_pushes_nothing(backend):
+def test_force_is_zero_where_both_images_are_background(backend):
     source, target = np.zeros((2, 8, 9))
     source[2:4, 3:5] = 1.0
     target[5, 6] = 0.5
@@ -123,9 +123,9 @@ def test_background_on_background_pushes_nothing(backend):
     assert np.all(to_numpy(force)[:, to_numpy(r) == 0] == 0)
 
 
-def test_a_non_contiguous_image_is_read_right(backend):
+def test_non_contiguous_images_are_accepted(backend):
     rng = np.random.default_rng(0)
     image, u = rng.standard_normal((9, 12)), rng.standard_normal((2, 12, 9))
-    straight = voxels.resample(asarray(image.T.copy()), asarray(u), (1.0, 1.0), "interpolate")
-    turned = voxels.resample(asarray(image).T, asarray(u), (1.0, 1.0), "interpolate")
-    laws.close(turned, straight, rtol=0.0)
+    expected = voxels.resample(asarray(image.T.copy()), asarray(u), (1.0, 1.0), "interpolate")
+    actual = voxels.resample(asarray(image).T, asarray(u), (1.0, 1.0), "interpolate")
+    laws.close(actual, expected, rtol=0.0)

@@ -1,4 +1,4 @@
-"""Labels of many pairs: every fault that may come, and nothing lost or done twice."""
+"""Label runs: results, resumption after interruptions, and handling of every kind of failure."""
 
 import errno
 import json
@@ -11,22 +11,22 @@ import time
 import pytest
 
 import fourierreg
-from fourierreg.checks import InputError
 from fourierreg.cli import main
 from fourierreg.data.manifest import Pair, read_pairs, write_pairs
+from fourierreg.errors import InputError
 from fourierreg.labelling import folder as label_folder
-from fourierreg.labelling import run as labelling
-from fourierreg.labelling import worker as label_work
-from fourierreg.labelling.folder import LabelFolder, key_of, read_table
+from fourierreg.labelling import run as label_run
+from fourierreg.labelling.folder import LabelFolder, pair_key, read_table
+from fourierreg.labelling.worker import label_batch
 from tests.brains import write_pair
 
 FAST = {"modes": 6, "num_steps": 3, "size": 24}
 FAST_OPTIONS = ["--modes", "6", "--num-steps", "3", "--size", "24", "--quiet"]
-ONE = ("--workers", "1")
+ONE_WORKER = ("--workers", "1")
 
 
 def make_pairs(folder, count=3, labels=True):
-    """Pairs of small heads, and their manifest."""
+    """Write the images of pairs of small heads and their manifest."""
     pairs = []
     for i in range(count):
         home = folder / f"p{i}"
@@ -38,7 +38,7 @@ def make_pairs(folder, count=3, labels=True):
     return pairs
 
 
-def timeless(rows):
+def without_times(rows):
     return [{k: v for k, v in row.items() if k not in ("seconds", "finished")} for row in rows]
 
 
@@ -48,7 +48,7 @@ def command(folder, *options):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder of three pairs, labelled by two workers; the rows."""
+    """Folder of a run of two workers over three pairs; the pairs; the rows."""
     folder = tmp_path_factory.mktemp("labels")
     pairs = make_pairs(folder)
     calls = []
@@ -64,7 +64,7 @@ def finished(tmp_path_factory):
     return folder, pairs, rows
 
 
-def test_a_row_says_everything(finished):
+def test_a_row_has_alpha_its_interval_quality_measures_and_provenance(finished):
     _, pairs, rows = finished
     for pair, row in zip(pairs, rows, strict=True):
         assert (row["source"], row["target"]) == pair[:2] and row["state"] == "done"
@@ -76,25 +76,24 @@ def test_a_row_says_everything(finished):
         assert len(row["source_sha256"]) == 64 and row["inverse_consistency_mm"] < 0.5
 
 
-def test_the_table_is_the_rows_and_a_manifest(finished):
+def test_the_table_has_the_rows_and_is_a_manifest(finished):
     folder, pairs, rows = finished
     table = read_table(folder / "out")
     assert [float(t["alpha"]) for t in table] == [r["alpha"] for r in rows]
     assert read_pairs(folder / "out" / "labels.csv") == pairs
 
 
-def test_it_is_map_alpha_at_that_size(finished):
-    """The pair done by hand gives the row's α: workers change nothing."""
+def test_a_worker_gives_the_alpha_of_a_direct_call(finished):
     _, pairs, rows = finished
     task = {"size": 24, "structures": None, "backend": "numpy", "settings": {}}
     task["settings"] = {k: v for k, v in FAST.items() if k != "size"}
-    row = label_work.label_batch([pairs[0]], task, [["a", "b", "c", "d"]], [None])[0]
+    row = label_batch([pairs[0]], task, [["a", "b", "c", "d"]], [None])[0]
     assert row["alpha"] == pytest.approx(rows[0]["alpha"], rel=1e-3)
 
 
-def test_pairs_in_batches(finished, tmp_path):
+def test_a_batch_saves_its_finished_pairs_if_one_fails(finished, tmp_path):
     _, pairs, rows = finished
-    broken = pairs[1]._replace(target=str(tmp_path / "nowhere.nii.gz"), target_labels="")
+    broken = pairs[1]._replace(target=str(tmp_path / "missing.nii.gz"), target_labels="")
     broken = broken._replace(source_labels="")
     calls = []
     found = fourierreg.label_pairs(
@@ -108,15 +107,15 @@ def test_pairs_in_batches(finished, tmp_path):
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert [row["batch"] for row in found] == [2, 2, 1]
-    assert found[1]["state"] == "failed" and "nowhere" in found[1]["status"]
-    assert found[2] == rows[2] | {k: found[2][k] for k in ("seconds", "finished")}  # by itself
+    assert found[1]["state"] == "failed" and "missing" in found[1]["status"]
+    assert found[2] == rows[2] | {k: found[2][k] for k in ("seconds", "finished")}  # a batch of one
     low, high = rows[0]["alpha_low"], rows[0]["alpha_high"]
     assert low < found[0]["alpha"] < high and found[0]["dice"] > found[0]["dice_before"]
-    kept = LabelFolder(tmp_path / "out", {}).registration(pairs[0]) / "velocity.npz"
+    kept = LabelFolder(tmp_path / "out", {}).registration_folder(pairs[0]) / "velocity.npz"
     assert fourierreg.Registration.load(kept).alpha == found[0]["alpha"]
 
 
-def test_a_batch_of_no_pairs_and_another_backend_are_refused(tmp_path):
+def test_a_batch_size_of_zero_and_an_unknown_backend_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batch: expected an integer of at least 1; got 0"):
         fourierreg.label_pairs(make_pairs(tmp_path, 1), tmp_path / "out", batch=0)
     with pytest.raises(ValueError, match="backend: expected one of 'numpy', 'cupy'; got 'torch'"):
@@ -124,11 +123,11 @@ def test_a_batch_of_no_pairs_and_another_backend_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_saved_registration_is_applied_and_evaluated(finished, capsys):
+def test_a_saved_registration_can_be_applied_and_evaluated(finished, capsys):
     folder, pairs, rows = finished
-    run = folder / "out" / "registrations" / key_of(pairs[1])
-    moved = str(folder / "moved.nii.gz")
-    assert main(["apply", str(run), pairs[1].source, "-o", moved, "--quiet"]) == 0
+    run = folder / "out" / "registrations" / pair_key(pairs[1])
+    deformed = str(folder / "deformed.nii.gz")
+    assert main(["apply", str(run), pairs[1].source, "-o", deformed, "--quiet"]) == 0
     labels = [
         f"--source-labels={pairs[1].source_labels}",
         f"--target-labels={pairs[1].target_labels}",
@@ -139,7 +138,7 @@ def test_a_saved_registration_is_applied_and_evaluated(finished, capsys):
     assert report["dice"]["mean"] == [rows[1]["dice_before"], rows[1]["dice"]]
 
 
-def test_evaluate_sums_up_a_table(finished, capsys):
+def test_evaluate_summarizes_a_label_run(finished, capsys):
     folder, _, rows = finished
     assert main(["evaluate", str(folder / "out")]) == 0
     assert "Dice" in capsys.readouterr().out
@@ -149,8 +148,8 @@ def test_evaluate_sums_up_a_table(finished, capsys):
     assert report["alpha_median"] == sorted(r["alpha"] for r in rows)[1]
 
 
-def test_relative_paths_are_those_of_the_caller(tmp_path, monkeypatch):
-    """The table of a run on pairs given by relative paths is a manifest anywhere."""
+def test_relative_paths_are_resolved_against_the_current_directory(tmp_path, monkeypatch):
+    """The table of the run is a manifest that can be read from any directory."""
     (pair,) = make_pairs(tmp_path, 1, labels=False)
     monkeypatch.chdir(tmp_path)
     relative = pair._replace(source="p0/source.nii.gz", target="p0/target.nii.gz")
@@ -160,9 +159,9 @@ def test_relative_paths_are_those_of_the_caller(tmp_path, monkeypatch):
     assert found[:2] == pair[:2]
 
 
-def test_a_second_run_does_nothing_again(finished, monkeypatch):
+def test_a_second_run_estimates_nothing(finished, monkeypatch):
     folder, _, rows = finished
-    monkeypatch.setattr(labelling, "label_batch", None)
+    monkeypatch.setattr(label_run, "label_batch", None)
     again = fourierreg.label_pairs(folder / "pairs.csv", folder / "out", **FAST)
     assert again == rows
 
@@ -184,85 +183,85 @@ def test_changed_inputs_are_refused(tmp_path):
     (tmp_path / "p0" / "source.nii.gz").write_bytes(
         (tmp_path / "p0" / "target.nii.gz").read_bytes()
     )
-    with pytest.raises(InputError, match=r"labelled from other inputs \(source_sha256"):
+    with pytest.raises(InputError, match=r"labeled from other inputs \(source_sha256"):
         fourierreg.label_pairs(pairs, tmp_path / "out", **FAST)
 
 
 def test_unknown_settings_are_refused(tmp_path):
     pairs = [Pair("a", "b")]
-    with pytest.raises(InputError, match=r"^mode: no setting"):
+    with pytest.raises(InputError, match=r"^mode: not a setting"):
         fourierreg.label_pairs(pairs, tmp_path / "out", mode=3)
     with pytest.raises(ValueError, match=r"^size: expected"):
         fourierreg.label_pairs(pairs, tmp_path / "out", size=-3)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_corrupt_image_fails_its_own_pairs_only(tmp_path, capsys):
+def test_a_corrupt_image_fails_only_its_own_pairs(tmp_path, capsys):
     pairs = make_pairs(tmp_path, 2, labels=False)
     source = tmp_path / "p0" / "source.nii.gz"
     whole = source.read_bytes()
     source.write_bytes(whole[: len(whole) // 2])
     assert main(command(tmp_path)[:-1]) == 1
-    said = capsys.readouterr()
-    assert "failed: " in said.err and "1 of 2 pairs" in said.out
+    output = capsys.readouterr()
+    assert "failed: " in output.err and "1 of 2 pairs" in output.out
     bad, good = read_table(tmp_path / "out")
     assert bad["state"] == "failed" and "truncated" in bad["status"] and not bad["alpha"]
     assert good["state"] == "done"
     source.write_bytes(whole)
-    assert main(command(tmp_path)) == 1  # failed ones are left as they are, unless asked for
-    said = capsys.readouterr()
-    assert "failed: " in said.err and not said.out
+    assert main(command(tmp_path)) == 1  # failed pairs are not retried by default
+    output = capsys.readouterr()
+    assert "failed: " in output.err and not output.out
     assert main(command(tmp_path, "--retry-failed")) == 0
-    mended, untouched = read_table(tmp_path / "out")
-    assert mended["state"] == "done" and untouched == {**mended, **good}
-    assert key_of(pairs[0]) != key_of(pairs[1])
+    retried, unchanged = read_table(tmp_path / "out")
+    assert retried["state"] == "done" and unchanged == {**retried, **good}
+    assert pair_key(pairs[0]) != pair_key(pairs[1])
 
 
-def test_a_missing_image_is_a_row_too(tmp_path):
+def test_a_missing_image_gives_a_failed_row(tmp_path):
     pairs = make_pairs(tmp_path, 1, labels=False)
     os.unlink(pairs[0].target)
     (row,) = fourierreg.label_pairs(pairs, tmp_path / "out", workers=1, **FAST)
     assert row["state"] == "failed" and "no file" in row["status"]
 
 
-def test_two_runs_on_one_machine(tmp_path):
-    """Into folders of their own, at the same time: neither takes the other's ports."""
+def test_concurrent_runs_into_different_folders_do_not_conflict(tmp_path):
+    """Such as by using the same ports."""
     make_pairs(tmp_path, 1, labels=False)
     other = [sys.executable, "-m", "fourierreg", *command(tmp_path), "-o", str(tmp_path / "other")]
     process = subprocess.Popen(other)
     assert main(command(tmp_path)) == 0
     assert process.wait(timeout=120) == 0
     first, second = (read_table(tmp_path / name) for name in ("out", "other"))
-    assert timeless(first) == timeless(second)
+    assert without_times(first) == without_times(second)
 
 
-def test_two_runs_in_one_folder(tmp_path):
+def test_a_folder_in_use_by_another_run_is_refused(tmp_path):
     task = {"settings": {}}
     with LabelFolder(tmp_path / "out", task):
-        assert main(["label", *command_of_an_empty_manifest(tmp_path)]) == 2
-    with LabelFolder(tmp_path / "out", task):  # released again
+        assert main(["label", *arguments_with_a_minimal_manifest(tmp_path)]) == 2
+    with LabelFolder(tmp_path / "out", task):  # the lock was released
         pass
 
 
-def command_of_an_empty_manifest(folder):
+def arguments_with_a_minimal_manifest(folder):
     (folder / "pairs.csv").write_text("source,target\na.nii,b.nii\n")
     return [str(folder / "pairs.csv"), "-o", str(folder / "out")]
 
 
-def test_a_full_disk(tmp_path, monkeypatch, capsys):
-    """One clear line, earlier rows intact, and the next run finishes."""
+def test_a_full_disk_keeps_finished_rows_and_the_next_run_completes(tmp_path, monkeypatch, capsys):
+    """The error is one line."""
     make_pairs(tmp_path, 3, labels=False)
-    replacing, written = label_folder.replacing, []
+    atomic_write, written = label_folder.atomic_write, []
 
     def full(path, mode="w"):
         written.append(path)
         if len(written) > 2:  # the header and one row
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return replacing(path, mode)
+        return atomic_write(path, mode)
 
     with monkeypatch.context() as patch:
-        patch.setattr(label_folder, "replacing", full)
-        assert main(command(tmp_path, *ONE)) == 2
+        patch.setattr(label_folder, "atomic_write", full)
+        assert main(command(tmp_path, *ONE_WORKER)) == 2
     error = capsys.readouterr().err
     assert "No space left on device" in error and len(error.strip().splitlines()) == 1
     rows = list((tmp_path / "out" / "rows").glob("*"))
@@ -271,45 +270,51 @@ def test_a_full_disk(tmp_path, monkeypatch, capsys):
     assert len(read_table(tmp_path / "out")) == 3
 
 
-def test_kill_the_run_and_go_on(tmp_path):
-    """kill -9 in the middle: nothing is done twice, missing or doubled, and α is the same."""
+def test_a_killed_run_resumes(tmp_path):
+    """No pair is estimated twice, missing or duplicated, and α equals that of a full run."""
     pairs = make_pairs(tmp_path, 3)
-    process = subprocess.Popen([sys.executable, "-m", "fourierreg", *command(tmp_path, *ONE)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fourierreg", *command(tmp_path, *ONE_WORKER)]
+    )
     folder = tmp_path / "out" / "rows"
-    wait_for(lambda: whole_rows(folder), process)
+    wait_for(lambda: complete_rows(folder), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {path.name: path.stat().st_mtime_ns for path in whole_rows(folder)}
-    (folder / ".part-begun.json").write_text("{")  # a row that it was killed in
+    kept = {path.name: path.stat().st_mtime_ns for path in complete_rows(folder)}
+    (folder / ".part-partial.json").write_text("{")  # a partially written row
     assert 1 <= len(kept) < 3
-    assert main(command(tmp_path, *ONE)) == 0
+    assert main(command(tmp_path, *ONE_WORKER)) == 0
     assert all((folder / name).stat().st_mtime_ns == when for name, when in kept.items())
     table = read_table(tmp_path / "out")
     assert [(r["source"], r["target"]) for r in table] == [p[:2] for p in pairs]
     fourierreg.label_pairs(pairs, tmp_path / "whole", workers=1, **FAST)
-    assert timeless(table) == timeless(read_table(tmp_path / "whole"))
+    assert without_times(table) == without_times(read_table(tmp_path / "whole"))
     assert not list(folder.glob(".part*"))
 
 
-def whole_rows(folder):
-    """Rows that are whole: pathlib's * also meets hidden names, those of files being written."""
+def complete_rows(folder):
+    """Row files without those being written, whose names are hidden but match pathlib's `*`."""
     return list(folder.glob("[!.]*.json")) if folder.exists() else []
 
 
 def wait_for(condition, process=None, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
-        assert process is None or process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < end, "nothing happened"
+        assert process is None or process.poll() is None, (
+            "the process ended before it could be killed"
+        )
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.02)
 
 
 def test_a_killed_worker_is_replaced(tmp_path):
-    """Its pair is given to another: two workers' processes are found and one is killed."""
+    """Its pair is estimated by the new worker."""
     make_pairs(tmp_path, 3, labels=False)
-    process = subprocess.Popen([sys.executable, "-m", "fourierreg", *command(tmp_path, *ONE)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fourierreg", *command(tmp_path, *ONE_WORKER)]
+    )
     folder = tmp_path / "out" / "rows"
-    wait_for(lambda: whole_rows(folder), process)
+    wait_for(lambda: complete_rows(folder), process)
     (worker,) = [pid for pid in descendants(process.pid) if is_worker(pid)]
     os.kill(worker, signal.SIGKILL)
     assert process.wait(timeout=120) == 0
@@ -317,7 +322,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
 
 
 def descendants(pid):
-    """Children of a process, and theirs."""
+    """Process ids of all descendants of a process."""
     found = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split()
@@ -325,13 +330,13 @@ def descendants(pid):
 
 
 def is_worker(pid):
-    """Whether a process is one that multiprocessing spawned for Dask, not its resource tracker."""
+    """Whether a process is a Dask worker, not the resource tracker of multiprocessing."""
     with open(f"/proc/{pid}/cmdline") as file:
         return "spawn_main" in file.read()
 
 
-def test_a_scheduler_by_its_address(tmp_path):
-    """A scheduler and two workers as processes of their own on this machine."""
+def test_a_running_scheduler_is_used_by_its_address(tmp_path):
+    """With a scheduler and two workers in separate processes."""
     make_pairs(tmp_path, 2, labels=False)
     address_file = tmp_path / "scheduler.json"
     start = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
@@ -359,7 +364,7 @@ def test_a_scheduler_by_its_address(tmp_path):
     assert [row["state"] for row in read_table(tmp_path / "out")] == ["done"] * 2
 
 
-def test_no_scheduler_answers(tmp_path, capsys, monkeypatch):
+def test_an_unreachable_scheduler_is_refused(tmp_path, capsys, monkeypatch):
     make_pairs(tmp_path, 1, labels=False)
     monkeypatch.setattr("fourierreg.data.cluster.CONNECT_SECONDS", 1)
     assert main(command(tmp_path, "--scheduler", "tcp://127.0.0.1:9")) == 2

@@ -1,4 +1,4 @@
-"""One GPU for CuPy and the network: what can be seen of it without one."""
+"""GPU memory shared by CuPy and Keras, as far as it can be tested without a GPU."""
 
 import os
 import subprocess
@@ -13,9 +13,8 @@ from fourierreg.learning.training import train
 from tests.learning import data
 
 
-@pytest.mark.parametrize("wish", [None, "mine"])
-def test_keras_takes_memory_on_demand_unless_told_otherwise(wish):
-    """The variables stand before the first of Keras' backends is imported."""
+@pytest.mark.parametrize("user_value", [None, "mine"])
+def test_memory_growth_is_set_before_keras_is_imported_unless_the_user_set_it(user_value):
     program = (
         "import os, sys\n"
         "class Spy:\n"
@@ -25,32 +24,32 @@ def test_keras_takes_memory_on_demand_unless_told_otherwise(wish):
         "import fourierreg.learning"
     )
     environment = {k: v for k, v in os.environ.items() if k not in ON_DEMAND}
-    if wish is not None:
-        environment |= dict.fromkeys(ON_DEMAND, wish)
-    said = subprocess.run(
+    if user_value is not None:
+        environment |= dict.fromkeys(ON_DEMAND, user_value)
+    output = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    expected = list(ON_DEMAND.values()) if wish is None else [wish] * len(ON_DEMAND)
-    assert said.splitlines()[0] == str(expected)
+    expected = list(ON_DEMAND.values()) if user_value is None else [user_value] * len(ON_DEMAND)
+    assert output.splitlines()[0] == str(expected)
 
 
-def test_training_has_cupy_give_back_what_lies_idle(tmp_path, monkeypatch):
+def test_training_frees_the_memory_pools_of_cupy_before_the_network_is_built(tmp_path, monkeypatch):
     order = []
-    monkeypatch.setattr(training, "release_memory", lambda: order.append("given back"))
+    monkeypatch.setattr(training, "release_memory", lambda: order.append("released"))
     build = training.build_network
     monkeypatch.setattr(
         training, "build_network", lambda *a, **k: order.append("built") or build(*a, **k)
     )
     train(data.bullseyes(tmp_path / "set", 8), tmp_path / "m.keras", filters=2, epochs=1)
-    assert order[:2] == ["given back", "built"]
+    assert order[:2] == ["released", "built"]
 
 
 @pytest.mark.gpu
-def test_memory_is_given_back():
+def test_release_memory_frees_unused_blocks_of_the_pools():
     try:
         backend.set_backend("cupy")
     except (ImportError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The networks: the paper's sizes, every weight trained, the same output after a reload."""
+"""Networks: sizes of the paper, trainable weights, same output after saving and loading."""
 
 import subprocess
 import sys
@@ -21,21 +21,21 @@ def output_of(model, layer):
 
 
 @pytest.mark.parametrize("shape", [(128, 128, 128), (64, 64, 64), (100, 100), (24, 30, 17)])
-def test_the_streams_end_at_an_eighth(shape):
-    """E9: 128³ ends at 16³, because the fourth block does not pool."""
+def test_streams_reduce_each_axis_to_an_eighth(shape):
+    """Erratum E9: 128³ ends at 16³, because the fourth block does not pool."""
     model = build_network(shape, filters=2)
     assert output_of(model, "fusion") == (*(n // 8 for n in shape), 3 * 16)
     assert model.output.shape == (None, 1)
 
 
-def test_two_stream_is_the_papers():
+def test_two_stream_has_the_layers_of_the_paper():
     model = build_network((32, 32, 32), filters=4, shared_streams=False, activation="prelu")
     for stream in ("source", "target"):
         for block in range(1, 5):
             kernel = model.get_layer(f"{stream}_{block}_convolution").kernel
             assert kernel.shape[:3] == (5, 5, 5)
             names = {layer.name for layer in model.layers}
-            assert f"{stream}_{block}_normalisation" in names
+            assert f"{stream}_{block}_normalization" in names
             assert (f"{stream}_{block}_pooling" in names) == (block < 4)
             assert isinstance(model.get_layer(f"{stream}_{block}_activation"), keras.layers.PReLU)
     convolutions = [la for la in model.layers if isinstance(la, keras.layers.Conv3D)]
@@ -45,20 +45,20 @@ def test_two_stream_is_the_papers():
         assert layer.kernel_regularizer.l2 == pytest.approx(1e-4)
 
 
-def test_shared_streams_share():
-    shared, apart = (build_network((16, 16), shared_streams=s) for s in (True, False))
-    assert shared.count_params() < apart.count_params()
-    same = images((16, 16))
-    same["target"] = same["source"]
-    middle = keras.Model(shared.inputs, shared.get_layer("difference").output)
-    assert not np.any(keras.ops.convert_to_numpy(middle(same)))
+def test_shared_streams_have_the_same_weights():
+    shared, separate = (build_network((16, 16), shared_streams=s) for s in (True, False))
+    assert shared.count_params() < separate.count_params()
+    pair = images((16, 16))
+    pair["target"] = pair["source"]
+    difference = keras.Model(shared.inputs, shared.get_layer("difference").output)
+    assert not np.any(keras.ops.convert_to_numpy(difference(pair)))
 
 
 @pytest.mark.parametrize("output", ["log_alpha", "alpha"])
 @pytest.mark.parametrize("activation", ["relu", "prelu"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("shape", [(18, 16), (16, 17, 18)])
-def test_every_weight_moves_in_one_step(shape, architecture, activation, output):
+def test_one_optimizer_step_changes_every_trainable_weight(shape, architecture, activation, output):
     model = build_network(
         shape, architecture, filters=2, activation=activation, output=output, mean=1.0, scale=0.5
     )
@@ -69,7 +69,7 @@ def test_every_weight_moves_in_one_step(shape, architecture, activation, output)
         assert np.any(keras.ops.convert_to_numpy(weight) != old), weight.path
 
 
-def test_output_is_centred_and_positive():
+def test_output_is_scaled_and_exponentiated():
     data = images((16, 16))
     logs = build_network((16, 16), mean=1.5, scale=1e-6)(data)
     alphas = build_network((16, 16), mean=1.5, scale=1e-6, output="alpha")(data)
@@ -78,19 +78,17 @@ def test_output_is_centred_and_positive():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_keras_alone_reloads(architecture, tmp_path):
-    """No class of this package is needed."""
+def test_keras_loads_a_saved_network_without_classes_of_this_package(architecture, tmp_path):
     model = build_network((16, 16, 16), architecture, filters=2)
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
     data = images((16, 16, 16))
-    first, second = (keras.ops.convert_to_numpy(m(data)) for m in (model, again))
+    first, second = (keras.ops.convert_to_numpy(m(data)) for m in (model, loaded))
     np.testing.assert_allclose(first, second, rtol=1e-6)
-    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
+    assert {type(layer).__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
 
 
-def test_without_keras():
-    """One line that says what to install."""
+def test_without_keras_the_error_is_one_line_that_says_what_to_install():
     code = (
         "import sys; sys.modules['keras'] = None; from fourierreg.cli import main; "
         "sys.exit(main(['predict', 'a.nii', 'b.nii']))"
@@ -100,9 +98,9 @@ def test_without_keras():
     assert "pip install 'fourierreg[learn]'" in done.stderr
 
 
-def test_seeds():
-    first, again, other = (build_network((16, 16), seed=s).get_weights() for s in (1, 1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+def test_the_seed_determines_the_initial_weights():
+    first, same, other = (build_network((16, 16), seed=s).get_weights() for s in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
     assert not np.array_equal(first[0], other[0])
 
 
@@ -119,6 +117,6 @@ def test_seeds():
         ({"weight_decay": -1.0}, "weight_decay"),
     ],
 )
-def test_bad_arguments(change, word):
+def test_invalid_arguments_are_refused(change, word):
     with pytest.raises(ValueError, match=f"^{word}: expected"):
         fourierreg.build_network(**{"input_shape": (16, 16), **change})

@@ -1,248 +1,169 @@
-"""Many pairs along one axis: every number is that of the pair by itself."""
+"""Several pairs in one batch: every number equals that of the pair as a batch of one."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fourierreg.backend import asarray, to_numpy
-from fourierreg.model import laplace as marginal
+from fourierreg.backend import to_numpy
+from fourierreg.image.similarity import LocalCorrelation, similarity_of
+from fourierreg.model import traces
+from fourierreg.model.end_map import is_diffeomorphism
 from fourierreg.model.hessian import PosteriorHessian
-from fourierreg.model.problem import Problem, is_diffeomorphism
-from fourierreg.optim.batching import ask, run_all
-from fourierreg.registration import tasks as work
-from fourierreg.registration.fit import fit_velocities
-from fourierreg.spectral.band import inner
-from fourierreg.spectral.metric import Metric
+from fourierreg.model.laplace import joint_slope, negative_log_marginal
+from fourierreg.registration.alpha_search import Gamma
+from fourierreg.registration.tasks import AlphaSlope, VelocityDerivative
 from tests import laws
-from tests.fields import smooth_image, velocity, white
-from tests.model import problems
-
-ALPHAS = (2.0, 3.0, 5.0)
-WEIGHTS = (20.0, 40.0, 60.0)
-
-
-def make_all(case, *, masked=False, finer=False, **keywords):
-    """Problems, metrics and velocities of three pairs, unlike in everything that may differ."""
-    base = Metric.create(**problems.CASES[case])
-    made, metrics, velocities = [], [], []
-    for index, (alpha, weight) in enumerate(zip(ALPHAS, WEIGHTS, strict=True)):
-        problem = problems.make(base, masked=masked, weight=weight, **keywords)
-        shape = tuple((2 if finer else 1) * n for n in base.band.shape)
-        images = [smooth_image(s, 10 * index + i) for i, s in enumerate((shape, base.band.shape))]
-        mask = problem.mask
-        if masked:
-            inside = to_numpy(mask).copy()
-            inside[index] = False
-            mask = asarray(inside)
-        made.append(replace(problem, source=images[0], target=images[1], mask=mask))
-        metrics.append(base.with_alpha(alpha))
-        velocities.append(velocity(metrics[-1], index))
-    return made, metrics, velocities
-
-
-@pytest.fixture(
-    params=[
-        ("2d", {}),
-        ("2d-anisotropic", {"masked": True}),
-        ("3d-anisotropic", {"finer": True}),
-        ("3d-anisotropic", {"integrator": "rk4"}),
-        ("3d-anisotropic", {"dynamics": "stationary"}),
-    ],
-    ids=["2d", "masked", "finer source", "rk4", "stationary"],
+from tests.fields import white
+from tests.laws import scalar
+from tests.model.problems import (
+    BATCH_CASES,
+    concatenated,
+    pairs_fixture,
+    requests_of,
+    run_single,
 )
-def setting(request, backend):
-    case, keywords = request.param
-    return make_all(case, **keywords)
+
+FORMS_OF_J = pytest.mark.parametrize("exact", [False, True], ids=["approximate", "exact"])
+METHODS = pytest.mark.parametrize("method", ["dense", "stochastic"])
+MORE_CASES = {
+    "jacobi": ("2d", {"gradient": "jacobi"}),
+    "ncc": ("2d", {"similarity": similarity_of("ncc")}),
+    "ncc masked": ("3d-anisotropic", {"similarity": similarity_of("ncc"), "masked": True}),
+    "lncc": ("2d", {"similarity": LocalCorrelation(radius=2), "finer": True}),
+    "lncc masked": ("2d-anisotropic", {"similarity": LocalCorrelation(radius=2), "masked": True}),
+    "mi": ("3d-anisotropic", {"similarity": similarity_of("mi")}),
+    "mi masked": ("2d", {"similarity": similarity_of("mi"), "masked": True}),
+}
+
+pairs = pairs_fixture(BATCH_CASES)
+any_pairs = pairs_fixture(BATCH_CASES | MORE_CASES)
 
 
-def stacked(setting, xp):
-    made, metrics, velocities = setting
-    return Problem.together(made), Metric.together(metrics), xp.stack(velocities)
+def hessian_at(problem, metric, v, exact=False):
+    return PosteriorHessian(metric, problem.curvature(problem.shoot(v, metric), exact))
 
 
-def test_the_metric(setting, xp):
-    _, metrics, velocities = setting
-    _, metric, v = stacked(setting, xp)
+def choose(method, monkeypatch):
+    """Make traces and log-determinants dense or stochastic, whatever the size of the band."""
+    monkeypatch.setattr(traces, "DENSE_LIMIT", {"dense": 10**6, "stochastic": 0}[method])
+
+
+def test_metric(pairs, xp):
+    _, metric, v = concatenated(pairs, xp)
     probes = xp.stack([v, 2.0 * v])  # other axes come before that of pairs
-    for index, (own, w) in enumerate(zip(metrics, velocities, strict=True)):
-        laws.close(metric.lower(v)[index], own.lower(w))
-        laws.close(metric.raise_(probes)[1, index], own.raise_(2.0 * w))
-        laws.close(metric.inner(v, v)[index], own.inner(w, w))
+    for index, (_, batch_of_one, w) in enumerate(pairs):
+        single = batch_of_one.metric(0)
+        assert metric.metric(index) == single
+        laws.close(metric.lower(v)[index], single.lower(w[0]))
+        laws.close(metric.raise_(probes)[1, index], single.raise_(2.0 * w[0]))
+        laws.close(metric.inner(v, v)[index], single.inner(w[0], w[0]))
         for name in ("log_determinant", "effective_modes"):
-            assert getattr(metric, name)(xp)[index] == pytest.approx(getattr(own, name)(xp))
-    assert metric.select([2, 0]).alpha == (5.0, 2.0)
+            assert getattr(metric, name)(xp)[index] == pytest.approx(getattr(single, name)(xp))
+    assert metric.select([2, 0]).alphas == (5.0, 2.0)
 
 
-def test_energy_and_gradient(setting, xp):
-    problem, metric, v = stacked(setting, xp)
+def test_select_undoes_concatenate(pairs, xp):
+    problem, metric, _ = concatenated(pairs, xp)
+    for index, (own, own_metric, _) in enumerate(pairs):
+        found = problem.select([index])
+        for name in ("source", "target", "mask"):
+            part, whole = getattr(found, name), getattr(own, name)
+            if whole is None:
+                assert part is None
+            else:
+                np.testing.assert_array_equal(to_numpy(part), to_numpy(whole))
+        assert found.weight.tolist() == own.weight.tolist()
+        assert found.batch_key == own.batch_key == problem.batch_key
+        assert metric.select([index]) == own_metric
+
+
+def test_energy_and_gradient(any_pairs, xp):
+    problem, metric, v = concatenated(any_pairs, xp)
     found = problem.evaluate(v, metric)
-    for index, (own, m, w) in enumerate(zip(*setting, strict=True)):
-        expected = own.evaluate(w, m)
-        laws.close(found.gradient[index], expected.gradient)
-        for energy, alone in zip(found[:3], expected[:3], strict=True):
-            assert energy[index] == pytest.approx(alone)
-        one = found.one(index, m)
-        assert one.total == pytest.approx(expected.total)
-        u, alone = one.geodesic.displacement(), expected.geodesic.displacement()
-        laws.close(u, alone)
+    for index, (own, own_metric, w) in enumerate(any_pairs):
+        expected = own.evaluate(w, own_metric)
+        selected = found.select([index])
+        laws.close(found.gradient[index : index + 1], expected.gradient)
+        laws.close(selected.gradient, expected.gradient)
+        for energy, part, single in zip(found[:3], selected[:3], expected[:3], strict=True):
+            assert energy[index] == pytest.approx(scalar(single))
+            assert scalar(part) == energy[index]
+        assert selected.geodesic.metric == own_metric
+        laws.close(selected.geodesic.displacement(), expected.geodesic.displacement())
 
 
-def test_pairs_that_fold_are_refused_alone(setting, xp):
-    made, metrics, velocities = setting
-    wild = [velocities[0], 200.0 * velocities[1], velocities[2]]
-    problem, metric, v = stacked((made, metrics, wild), xp)
-    good = is_diffeomorphism(problem.shoot(v, metric), problem.shape)
-    assert good.tolist() == [True, False, True]
+def test_a_pair_that_folds_is_refused_without_effect_on_the_others(any_pairs, xp):
+    problem, metric, v = concatenated(any_pairs, xp)
+    v[1] *= 200.0
     found = problem.evaluate(v, metric)
-    assert np.isinf(found.total[1])
+    good = is_diffeomorphism(found.geodesic, problem.shape)
+    assert good.tolist() == np.isfinite(found.total).tolist() == [True, False, True]
+    assert [energy[1] for energy in found[:3]] == [math.inf] * 3
+    assert float(xp.max(xp.abs(found.gradient[1]))) == 0.0
     for index in (0, 2):
-        expected = made[index].evaluate(velocities[index], metrics[index])
-        assert found.total[index] == pytest.approx(expected.total)
-        laws.close(found.gradient[index], expected.gradient)
+        own, own_metric, w = any_pairs[index]
+        expected = own.evaluate(w, own_metric)
+        assert found.total[index] == pytest.approx(scalar(expected.total))
+        laws.close(found.gradient[index : index + 1], expected.gradient)
     nothing = problem.evaluate(200.0 * v, metric)
     assert np.all(np.isinf(nothing.total)) and nothing.gradient is None
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_the_hessian(setting, xp, exact):
-    problem, metric, v = stacked(setting, xp)
-    hessian = PosteriorHessian(metric, problem.curvature(problem.shoot(v, metric), exact))
-    w = xp.stack([xp.stack([white(metric.band, 3 * i + j) for j in range(3)]) for i in range(2)])
+@FORMS_OF_J
+def test_hessian(any_pairs, xp, exact):
+    hessian = hessian_at(*concatenated(any_pairs, xp), exact)
+    w = white(hessian.metric.band, 7, batch=(2, 3))
     image, solved = hessian(w), hessian.solve(w, rtol=1e-6)
-    for index, (own, m, x) in enumerate(zip(*setting, strict=True)):
-        alone = PosteriorHessian(m, own.curvature(own.shoot(x, m), exact))
-        laws.close(image[:, index], alone(w[:, index]))
-        laws.close(solved[:, index], alone.solve(w[:, index], rtol=1e-6))
-        laws.close(hessian.diagonal(xp)[index], alone.diagonal(xp))
+    for index, pair in enumerate(any_pairs):
+        single, part = hessian_at(*pair, exact), slice(index, index + 1)
+        laws.close(image[:, part], single(w[:, part]))
+        laws.close(hessian.select([index])(w[:, part]), single(w[:, part]))
+        laws.close(solved[:, part], single.solve(w[:, part], rtol=1e-6))
+        laws.close(hessian.diagonal(xp)[part], single.diagonal(xp))
 
 
-def requests_of(kind, setting, *more):
-    return [
-        kind(problem, metric, v, problem.shoot(v, metric), *more)
-        for problem, metric, v in zip(*setting, strict=True)
-    ]
+PARTS_OF_A_SLOPE = ("value", "roughness", "modes", "undetermined", "drift", "noise")
 
 
-def test_slopes_of_the_marginal(setting, xp, monkeypatch):
-    monkeypatch.setattr(marginal, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(work, "DENSE_LIMIT", 0)
-    requests = requests_of(work.AlphaSlope, setting, False, 5)
-    assert len({request.kind for request in requests}) == 1 and requests[0].kind is not None
-    for found, request in zip(requests[0].together(requests), requests, strict=True):
-        expected = request.alone()
-        for name in ("value", "roughness", "modes", "undetermined", "drift", "noise"):
+@FORMS_OF_J
+@METHODS
+def test_slopes_of_the_marginal(pairs, xp, monkeypatch, method, exact):
+    choose(method, monkeypatch)
+    requests = requests_of(AlphaSlope, pairs, exact, 5)
+    for found, request in zip(AlphaSlope.run(requests), requests, strict=True):
+        expected = run_single(request)
+        for name in PARTS_OF_A_SLOPE:
+            assert isinstance(getattr(found, name), float)
             assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-6), name
+        assert (found.noise > 0) == (method == "stochastic")
         assert found.frozen_curvature == pytest.approx(expected.frozen_curvature)
-        laws.close(found.velocity, expected.velocity)
-        assert isinstance(found.plus(marginal_prior(), 2.0).value, float)
+        laws.close(found.velocity_derivative, expected.velocity_derivative)
+        assert isinstance(found.plus(Gamma(2.0, 3.0), 2.0).value, float)
 
 
-def marginal_prior():
-    from fourierreg.registration.alpha_search import Gamma
-
-    return Gamma(2.0, 3.0)
-
-
-def test_drifts_of_the_velocity(setting, xp):
-    requests = requests_of(work.Drift, setting)
-    for found, request in zip(requests[0].together(requests), requests, strict=True):
-        laws.close(found, request.alone())
+def test_slopes_of_the_joint_posterior(pairs, xp):
+    _, metric, v = concatenated(pairs, xp)
+    slopes = joint_slope(v, metric).unstack()
+    for found, (_, own_metric, w) in zip(slopes, pairs, strict=True):
+        (expected,) = joint_slope(w, own_metric).unstack()
+        assert found[:7] == pytest.approx(expected[:7])
+        assert found.velocity_derivative is None
 
 
-def test_exact_and_dense_slopes_are_taken_one_by_one(setting):
-    assert requests_of(work.AlphaSlope, setting, True, 5)[0].kind is None
-    assert requests_of(work.AlphaSlope, setting, False, 5)[0].kind is None  # a small band
+@METHODS
+def test_marginal(pairs, xp, monkeypatch, method):
+    choose(method, monkeypatch)
+    totals = np.array([3.0, 4.0, 5.0])
+    values, errors = negative_log_marginal(totals, hessian_at(*concatenated(pairs, xp)))
+    assert values.shape == errors.shape == (3,)
+    for index, pair in enumerate(pairs):
+        single, error = negative_log_marginal(totals[[index]], hessian_at(*pair))
+        assert values[index] == pytest.approx(scalar(single))
+        assert errors[index] == pytest.approx(scalar(error))
 
 
-def solvable(setting):
-    """The same pairs, each target its source deformed, with a little noise."""
-    made, metrics, velocities = setting
-    targets = []
-    for index, (problem, metric, v) in enumerate(zip(*setting, strict=True)):
-        deformed = problem.deformed(problem.shoot(0.7 * v, metric))
-        noise = np.random.default_rng(index).standard_normal(problem.shape)
-        targets.append(deformed + asarray(0.05 * noise))
-    pairs = zip(made, targets, strict=True)
-    return [replace(problem, target=target) for problem, target in pairs], metrics, velocities
-
-
-def fits(setting, seen=None, **changes):
-    options = {"memory": None, "tolerance": 1e-3, "max_iterations": 300} | changes
-    return [
-        work.Fit(
-            problem=problem,
-            metric=metric,
-            velocity=0.0 * v,
-            record=(lambda *energies, i=i: seen[i].append(energies)) if seen else lambda *_: None,
-            **options,
-        )
-        for i, (problem, metric, v) in enumerate(zip(*setting, strict=True))
-    ]
-
-
-def test_fits_end_where_they_do_alone(setting, xp):
-    seen, setting = [[], [], []], solvable(setting)
-    requests = fits(setting, seen)
-    ends = requests[0].together(requests)
-    for index, (end, request) in enumerate(zip(ends, requests, strict=True)):
-        alone = fits(setting)[index].alone()
-        assert end.settled and not end.at_boundary
-        enough = request.tolerance * math.sqrt(request.metric.band.degrees_of_freedom)
-        assert abs(end.evaluation.total - alone.evaluation.total) < 10 * enough
-        laws.close(end.velocity, alone.velocity, rtol=0.05)
-        totals = np.array(seen[index])[:, :2].sum(axis=1)
-        assert np.all(np.diff(totals) <= 0) and len(totals) == end.evaluations
-        assert totals[-1] == pytest.approx(end.evaluation.total)
-        metric, gradient = request.metric, end.evaluation.gradient
-        norm = math.sqrt(float(inner(gradient, gradient, metric.band, xp)))
-        assert seen[index][-1][2] == pytest.approx(norm, rel=1e-3)
-
-
-def test_a_start_that_folds_is_shrunk_and_one_that_is_not_finite_fails_alone(setting, xp):
-    made, metrics, velocities = setting
-    starts = [float("nan") * velocities[0], 200.0 * velocities[1], 0.0 * velocities[2]]
-    seen = []
-    found = fit_velocities(
-        made,
-        metrics,
-        starts,
-        memories=[None] * 3,
-        tolerance=0.1,
-        max_iterations=5,
-        record=lambda pair, *_: seen.append(pair),
-    )
-    assert isinstance(found[0], FloatingPointError)
-    assert set(seen) == {1, 2}
-    for end in found[1:]:
-        assert np.isfinite(end.evaluation.total)
-
-
-def test_a_fit_alone_fails_alike_on_every_backend(setting, xp):
-    request = fits(setting)[0]
-    wrong = replace(request, velocity=float("nan") * request.velocity)
-    with pytest.raises(FloatingPointError, match="not finite"):
-        wrong.alone()
-    assert np.isfinite(request.alone().evaluation.total)
-
-
-def test_kinds_tell_what_fits_together(setting):
-    made, metrics, _ = setting
-    kind = fits(setting)[0].kind
-    assert {fit.kind for fit in fits(setting)} == {kind}
-    coarser = replace(made[0], spacing=tuple(2 * h for h in made[0].spacing))
-    longer = replace(made[0], num_steps=made[0].num_steps + 1)
-    for problem in (coarser, longer):
-        assert fits(([problem], metrics[:1], setting[2][:1]))[0].kind != kind
-    other = replace(metrics[0], velocity_scale=2 * metrics[0].velocity_scale)
-    assert fits((made[:1], [other], setting[2][:1]))[0].kind != kind
-    assert fits(setting, tolerance=0.5)[0].kind != kind
-    jacobi = replace(made[0], gradient="jacobi")
-    assert fits(([jacobi], metrics[:1], setting[2][:1]))[0].kind is None
-
-
-def test_programs_ask_for_fits(setting):
-    requests = fits(solvable(setting))
-    ends = run_all([lambda fit=fit: ask(fit) for fit in requests])
-    assert all(end.settled for end in ends)
+def test_derivatives_of_the_velocity(any_pairs, xp):
+    requests = requests_of(VelocityDerivative, any_pairs)
+    for found, request in zip(VelocityDerivative.run(requests), requests, strict=True):
+        laws.close(found, run_single(request))

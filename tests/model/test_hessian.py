@@ -1,12 +1,12 @@
-"""The Gauss-Newton Hessian, matrix-free, against sums over the voxels of the full grid."""
+"""The matrix-free Gauss-Newton Hessian, compared with sums over the voxels of the full grid."""
 
 import numpy as np
 import pytest
 
 from fourierreg.backend import to_numpy
-from fourierreg.geodesic.shooting import shoot, tangent
+from fourierreg.geodesic.shooting import tangent
 from fourierreg.model.hessian import PosteriorHessian, data_curvature
-from fourierreg.model.laplace import dense_matrix
+from fourierreg.model.traces import dense_matrix
 from fourierreg.spectral.band import inner, pack, unpack
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.transform import analysis, synthesis
@@ -23,27 +23,33 @@ GRIDS = {
     "3d-mixed": {"shape": (12, 10, 6), "modes": (5, 3, 5), "spacing": (1.0, 1.6, 0.7)},
 }
 
+FORMS_OF_J = pytest.mark.parametrize("exact", [False, True], ids=["approximate", "exact"])
+
 
 @pytest.fixture(params=GRIDS, ids=GRIDS.keys())
 def setting(request, backend):
-    """(metric, problem, geodesic)."""
-    metric = Metric.create(**GRIDS[request.param])
+    """(metric, problem, geodesic) of one pair."""
+    metric = Metric.create(**GRIDS[request.param]).batch()
     problem = problems.make(metric, masked=request.param == "2d-wide", num_steps=2)
-    v = problems.velocity(metric, 5)
-    return metric, problem, shoot(v, metric, num_steps=2, linearize=True)
+    return metric, problem, problem.shoot(problems.velocity(metric, 5), metric)
+
+
+def hessian_of(setting, exact=False):
+    metric, problem, geodesic = setting
+    return PosteriorHessian(metric, data_curvature(problem, geodesic, exact=exact))
 
 
 def multiply_on_voxels(g, w, problem, band, xp):
-    """M (ρ/σ²) Π[g (g·w)], every voxel of the image in turn."""
+    """M (ρ/σ²) Π[g (g·w)], summed over all voxels of the image; fields without an axis of pairs."""
     values = synthesis(w, band, band.shape, np.float64, xp)
     force = g * xp.sum(g * values, axis=0)
-    return problem.weight * float(np.prod(band.shape)) * analysis(force, band, xp)
+    return problem.weight[0] * float(np.prod(band.shape)) * analysis(force, band, xp)
 
 
 def identity(band, xp):
-    """Every vector of the packed basis, as fields of the band."""
+    """Every vector of the packed basis, as fields (P, 1, d, *band)."""
     size, d = band.degrees_of_freedom, band.ndim
-    return unpack(xp.asarray(np.eye(size).reshape(size, d, -1)), band, xp)
+    return unpack(xp.asarray(np.eye(size).reshape(size, 1, d, -1)), band, xp)
 
 
 def dense(op, band, xp):
@@ -55,33 +61,35 @@ def dense(op, band, xp):
 def test_approximate_curvature_is_a_product_on_the_voxels(setting, xp):
     metric, problem, geodesic = setting
     w = white(metric.band, 0)
-    expected = multiply_on_voxels(problem.deformed_gradient(geodesic), w, problem, metric.band, xp)
+    g = problem.deformed_gradient(geodesic)[0]
+    expected = multiply_on_voxels(g, w, problem, metric.band, xp)
     curvature = data_curvature(problem, geodesic)
     assert curvature.grid == tuple(
         min(n, 4 * k + 1) for n, k in zip(metric.band.shape, metric.band.cutoff, strict=True)
     )
-    laws.close(curvature(w), expected)
+    laws.close(curvature(w[None]), expected[None])
 
 
-def test_exact_curvature_is_that_of_the_linearised_shooting(setting, xp):
+def test_exact_curvature_is_that_of_the_linearized_shooting(setting, xp):
     # ⟨J*J w, x⟩ = (ρ/σ²) Σ_voxels (g·δu[w]) (g·δu[x]), g = (∇S)∘φ₁⁻¹
     metric, problem, geodesic = setting
     band = metric.band
     g = problem.source_gradient(geodesic)
     moved = synthesis(tangent(geodesic, identity(band, xp)), band, band.shape, np.float64, xp)
-    change = to_numpy(xp.sum(g * moved, axis=1)).reshape(band.degrees_of_freedom, -1)
-    expected = problem.weight * change @ change.T
+    change = to_numpy(xp.sum(g * moved, axis=2)).reshape(band.degrees_of_freedom, -1)
+    expected = problem.weight[0] * change @ change.T
     laws.close(dense(data_curvature(problem, geodesic, exact=True), band, xp), expected)
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["approximate", "exact"])
+@FORMS_OF_J
 def test_hessian_is_symmetric_positive_definite(setting, xp, exact):
-    metric, problem, geodesic = setting
-    hessian = PosteriorHessian(metric, data_curvature(problem, geodesic, exact=exact))
+    hessian = hessian_of(setting, exact)
+    metric = hessian.metric
+    w = white(metric.band, 0, batch=(1,))
     laws.symmetric(
         hessian,
-        white(metric.band, 0),
-        white(metric.band, 0) + white(metric.band, 1),
+        w,
+        w + white(metric.band, 1, batch=(1,)),
         lambda a, b: inner(a, b, metric.band, xp),
     )
     matrix = dense(hessian, metric.band, xp)
@@ -91,39 +99,34 @@ def test_hessian_is_symmetric_positive_definite(setting, xp, exact):
     assert lowest >= 1 - laws.rtol_of(np.float64)
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["approximate", "exact"])
-def test_batches_and_the_dense_matrix(setting, xp, exact):
-    metric, problem, geodesic = setting
-    hessian = PosteriorHessian(metric, data_curvature(problem, geodesic, exact=exact))
-    w = white(metric.band, 0, batch=(3,))
-    together = hessian(w)
+@FORMS_OF_J
+def test_leading_axes_and_the_dense_matrix(setting, xp, exact):
+    hessian = hessian_of(setting, exact)
+    band = hessian.metric.band
+    w = white(band, 0, batch=(3, 1))
+    image = hessian(w)
     for i in range(3):
-        laws.close(together[i], hessian(w[i]))
-    laws.close(dense_matrix(hessian, metric.band, xp), dense(hessian, metric.band, xp))
+        laws.close(image[i], hessian(w[i]))
+    laws.close(dense_matrix(hessian, band, xp), dense(hessian, band, xp))
 
 
 def test_diagonal_of_the_approximate_curvature(setting, xp):
     metric, problem, geodesic = setting
     curvature = data_curvature(problem, geodesic)
+    d = metric.band.ndim
+    assert curvature.diagonal.shape == (1, d, *(1,) * d)
     # g gᵀ is a multiplication by a function: at frequency zero its mean, for each component.
-    constant = np.array(
-        [[float(i == j) for i in range(metric.band.ndim)] for j in range(metric.band.ndim)]
-    )
-    for i, row in enumerate(constant):
-        w = xp.zeros_like(white(metric.band, 0))
-        for j, value in enumerate(row):
-            w[(j, *(0,) * metric.band.ndim)] = value
-        laws.close(
-            curvature.diagonal.ravel()[i],
-            inner(w, curvature(w), metric.band, xp),
-        )
+    for i in range(d):
+        w = xp.zeros_like(white(metric.band, 0, batch=(1,)))
+        w[(0, i, *(0,) * d)] = 1.0
+        laws.close(curvature.diagonal.ravel()[i : i + 1], inner(w, curvature(w), metric.band, xp))
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["approximate", "exact"])
+@FORMS_OF_J
 def test_solve_equals_the_dense_inverse(setting, xp, exact):
-    metric, problem, geodesic = setting
-    hessian = PosteriorHessian(metric, data_curvature(problem, geodesic, exact=exact))
-    b = metric.lower(white(metric.band, 0, batch=(2,)))
+    hessian = hessian_of(setting, exact)
+    metric = hessian.metric
+    b = metric.lower(white(metric.band, 0, batch=(2, 1)))
     x = hessian.solve(b, rtol=1e-12, max_iterations=2000)
     matrix = dense(hessian, metric.band, xp)
     right = to_numpy(pack(b, metric.band, xp)).reshape(2, -1)
@@ -134,12 +137,18 @@ def test_solve_equals_the_dense_inverse(setting, xp, exact):
 
 
 def test_solve_stops_at_its_tolerance(setting, xp):
-    metric, problem, geodesic = setting
-    hessian = PosteriorHessian(metric, data_curvature(problem, geodesic))
-    b = white(metric.band, 0, batch=(2,))
-    scale = hessian.prior(xp) + hessian.curvature.diagonal
+    hessian = hessian_of(setting)
+    band = hessian.metric.band
+    b = white(band, 0, batch=(2, 1))
+    scale = hessian.diagonal(xp)
     for rtol in (1e-1, 1e-3):
         x = hessian.solve(b, rtol=rtol)
         left = b - hessian(x)
-        ratio = inner(left, left / scale, metric.band, xp) / inner(b, b / scale, metric.band, xp)
+        ratio = inner(left, left / scale, band, xp) / inner(b, b / scale, band, xp)
         assert np.all(to_numpy(ratio) <= (rtol * (1 + laws.rtol_of(np.float64))) ** 2)
+
+
+def test_solve_of_zero_is_zero(setting, xp):
+    hessian = hessian_of(setting)
+    b = xp.zeros_like(white(hessian.metric.band, 0, batch=(2, 1)))
+    assert float(xp.max(xp.abs(hessian.solve(b)))) == 0.0

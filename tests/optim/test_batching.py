@@ -1,26 +1,22 @@
-"""Programs that run together: what they ask is done together, and none spoils another."""
+"""The scheduler: requests of one kind run as one batch, and no coroutine harms another."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from fourierreg.optim.batching import Request, ask, run_all
+from fourierreg.optim.batching import Request, run, run_all
 
 
 @dataclass(frozen=True)
 class Double(Request):
-    """Twice a number; a log of what was done together."""
+    """Twice a number; keeps a log of the batches."""
 
     value: object
     log: list
-    kind: object = "double"
-
-    def alone(self):
-        self.log.append([self.value])
-        return 2 * self.value
+    batch_key: object = "double"
 
     @staticmethod
-    def together(requests):
+    def run(requests):
         requests[0].log.append([r.value for r in requests])
         return [
             ValueError(f"no double of {r.value}") if r.value is None else 2 * r.value
@@ -28,112 +24,130 @@ class Double(Request):
         ]
 
 
-def doubling(value, times, log, **kind):
-    def program():
-        result = value
-        for _ in range(times):
-            result = ask(Double(result, log, **kind))
-        return result
-
-    return program
+def doubling(value, times, log, **key):
+    """A coroutine that doubles a value so many times."""
+    for _ in range(times):
+        value = yield Double(value, log, **key)
+    return value
 
 
-def test_a_program_by_itself_has_everything_done_at_once():
+def test_a_single_coroutine_runs_batches_of_one():
     log = []
-    assert doubling(3, 2, log)() == 12
+    assert run(doubling(3, 2, log)) == 12
     assert log == [[3], [6]]
 
 
-def test_together_they_share_the_work():
+def test_coroutines_share_batches():
     log = []
     assert run_all([doubling(1, 2, log), doubling(5, 2, log)]) == [4, 20]
     assert log == [[1, 5], [2, 10]]
 
 
-def test_those_with_more_to_do_go_on():
+def test_the_longer_coroutine_goes_on_when_the_other_has_returned():
     log = []
     assert run_all([doubling(1, 3, log), doubling(5, 1, log)]) == [8, 10]
     assert log == [[1, 5], [2], [4]]
 
 
-def test_the_largest_group_comes_first_and_gathers_others():
+def test_the_largest_batch_runs_first_and_others_join_later():
     log = []
 
     def late(value):
-        def program():
-            other = ask(Double(value, log, kind="other"))
-            return ask(Double(other, log))
-
-        return program
+        other = yield Double(value, log, batch_key="other")
+        return (yield Double(other, log))
 
     found = run_all([late(1), doubling(2, 2, log), doubling(3, 2, log)])
     assert found == [4, 8, 12]
     assert log == [[2, 3], [4, 6], [1], [2]]
 
 
-def test_requests_of_no_kind_are_done_one_by_one():
+def test_requests_without_a_key_run_one_by_one():
     log = []
-    assert run_all([doubling(n, 1, log, kind=None) for n in (1, 2)]) == [2, 4]
+    assert run_all([doubling(n, 1, log, batch_key=None) for n in (1, 2)]) == [2, 4]
     assert log == [[1], [2]]
 
 
-def test_an_exception_is_that_of_its_program():
+def test_coroutines_may_delegate():
+    log = []
+
+    def outer():
+        first = yield from doubling(1, 1, log)
+        return (yield from doubling(first, 2, log))
+
+    assert run(outer()) == 8
+
+
+def test_an_exception_of_a_request_is_raised_in_its_coroutine():
     log = []
 
     def careful():
         try:
-            return ask(Double(None, log))
+            return (yield Double(None, log))
         except ValueError as error:
             return str(error)
 
-    def hasty():
-        return ask(Double(None, log))
-
-    found = run_all([doubling(1, 2, log), careful, hasty])
+    found = run_all([doubling(1, 2, log), careful(), doubling(None, 1, log)])
     assert found[0] == 4 and found[1] == "no double of None"
     assert isinstance(found[2], ValueError)
+    with pytest.raises(ValueError, match="no double of None"):
+        run(doubling(None, 1, log))
 
 
-def test_an_exception_of_work_by_itself_too():
-    class Broken(Double):
-        def alone(self):
-            raise ArithmeticError("broken")
+def test_a_batch_that_raises_is_run_again_request_by_request():
+    class Fragile(Double):
+        @staticmethod
+        def run(requests):
+            if any(r.value == 13 for r in requests):
+                raise ArithmeticError("unlucky")
+            return Double.run(requests)
 
     log = []
 
-    def broken():
-        return ask(Broken(1, log, kind=None))
+    def fragile(value):
+        return (yield Fragile(value, log))
 
-    found = run_all([broken, doubling(1, 1, log)])
-    assert isinstance(found[0], ArithmeticError) and found[1] == 2
+    found = run_all([fragile(1), fragile(13), fragile(2)])
+    assert found[0] == 2 and found[2] == 4
+    assert isinstance(found[1], ArithmeticError)
+
+
+def test_an_exception_of_a_coroutine_leaves_the_others():
+    log = []
+
+    def broken():
+        yield Double(1, log)
+        raise ArithmeticError("broken")
+
+    found = run_all([broken(), doubling(1, 2, log)])
+    assert isinstance(found[0], ArithmeticError) and found[1] == 4
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-@pytest.mark.parametrize("whose", ["program", "work"])
-def test_what_ends_the_run_ends_all_programs(error, whose):
-    log, left = [], []
+@pytest.mark.parametrize("raised_by", ["coroutine", "request"])
+def test_errors_that_end_the_run_close_every_coroutine(error, raised_by):
+    log, closed = [], []
 
     class Ending(Double):
         @staticmethod
-        def together(requests):
+        def run(requests):
             raise error
 
     def ends():
-        if whose == "program":
-            ask(Double(0, log))
+        if raised_by == "coroutine":
+            yield Double(0, log)
             raise error
-        ask(Ending(0, log, kind="ending"))
+        yield Ending(0, log, batch_key="ending")
 
     def waits():
         try:
             for _ in range(5):
-                ask(Double(1, log))
+                yield Double(1, log)
         finally:
-            left.append("cleaned up")
+            closed.append("closed")
 
     with pytest.raises(error):
-        run_all([waits, ends])
-    assert left == ["cleaned up"]
+        run_all([waits(), ends()])
+    assert closed == ["closed"]
 
 
 def test_nothing_to_run():

@@ -1,4 +1,4 @@
-"""L-BFGS on many functions at once: directions, ends, and rows that do not feel each other."""
+"""L-BFGS on many functions at once: directions, convergence, independence of the rows."""
 
 import itertools
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from fourierreg.backend import to_numpy
-from fourierreg.optim import lbfgs
-from fourierreg.optim.lbfgs import MAX_TRIALS, Pairs, minimize
-from fourierreg.optim.limited_memory import MEMORY, Memory
+from fourierreg.optim.lbfgs import MAX_TRIALS, minimize
+from fourierreg.optim.limited_memory import CAPACITY, LimitedMemory
+from fourierreg.optim.vectors import CurvaturePairs, Vectors
 from tests import laws
 
 SIZE = 60
-ENDS = {"enough": 1e-10, "window": 5, "max_iterations": 200}
+STOPPING = {"min_decrease": 1e-10, "window": 5, "max_iterations": 200}
 
 
 class Quadratics:
@@ -26,10 +26,10 @@ class Quadratics:
         both = zip(bases, spectra, strict=True)
         self.matrices = np.array([(q * s) @ q.T for q, s in both])
         self.centres = rng.standard_normal((rows, SIZE))
-        self.walls, self.xp, self.asked = walls, xp, []
+        self.walls, self.xp, self.batches = walls, xp, []
 
     def __call__(self, rows):
-        self.asked.append(rows)
+        self.batches.append(rows)
         matrices, centres = (self.xp.asarray(a[rows]) for a in (self.matrices, self.centres))
 
         def function(x):
@@ -40,9 +40,9 @@ class Quadratics:
 
         return function
 
-    def values(self, numbers, rows):
+    def values(self, scalars, rows):
         """Infinite beyond the walls."""
-        value, square = numbers.T
+        value, square = scalars.T
         if self.walls is None:
             return value
         return np.where(square > self.walls[rows] ** 2, np.inf, value)
@@ -50,73 +50,72 @@ class Quadratics:
     def first(self, x):
         """Values and gradients at a start."""
         rows = np.arange(x.shape[0])
-        numbers, slope = self(rows)(x)
-        return self.values(to_numpy(numbers), rows), slope
+        scalars, slope = self(rows)(x)
+        return self.values(to_numpy(scalars), rows), slope
 
     def of(self, row):
         """The same function as the only row."""
-        alone = Quadratics(1, self.xp)
-        alone.matrices, alone.centres = self.matrices[[row]], self.centres[[row]]
-        alone.walls = None if self.walls is None else self.walls[[row]]
-        return alone
+        single = Quadratics(1, self.xp)
+        single.matrices, single.centres = self.matrices[[row]], self.centres[[row]]
+        single.walls = None if self.walls is None else self.walls[[row]]
+        return single
 
 
-def run(functions, xp, rows, pairs=None, **ends):
+def run(functions, xp, rows, pairs=None, **stopping):
     inverse = xp.asarray(np.broadcast_to(np.linspace(0.5, 2.0, SIZE), (rows, SIZE)).copy())
     start = xp.zeros((rows, SIZE))
     return minimize(
         functions,
         functions.values,
         start,
-        functions.first(start),
+        *functions.first(start),
         inverse,
         np.full(rows, 0.1),
         pairs or [None] * rows,
-        **ENDS | ends,
+        **STOPPING | stopping,
     )
 
 
-def test_every_row_ends_at_its_minimum(xp):
+def test_every_row_reaches_its_minimum(xp):
     functions = Quadratics(3, xp)
     for row, end in enumerate(run(functions, xp, 3)):
-        assert end.settled and not end.refused
+        assert end.converged and not end.refused
         assert end.value < 1e-8
         laws.close(end.x, functions.centres[row], rtol=1e-4)
 
 
-def test_rows_end_when_they_are_done(xp):
+def test_converged_rows_leave_the_batch(xp):
     functions = Quadratics(3, xp)
     ends = run(functions, xp, 3)
     assert ends[0].iterations < ends[2].iterations
-    assert [2] in [list(rows) for rows in functions.asked]  # the last one goes on alone
+    assert [2] in [list(rows) for rows in functions.batches]  # the last row by itself
 
 
-def test_a_row_does_not_feel_its_company(xp):
+def test_a_row_does_not_depend_on_the_others(xp):
     functions = Quadratics(3, xp, walls=np.array([50.0, 7.0, 50.0]))
-    together = run(functions, xp, 3)
-    for row, end in enumerate(together):
-        (alone,) = run(functions.of(row), xp, 1)
-        assert alone.iterations == end.iterations
-        laws.close(end.x, alone.x, rtol=1e-6)
+    batch = run(functions, xp, 3)
+    for row, end in enumerate(batch):
+        (single,) = run(functions.of(row), xp, 1)
+        assert single.iterations == end.iterations
+        laws.close(end.x, single.x, rtol=1e-6)
 
 
-def test_rows_that_are_done_stay_a_while_where_work_is_recorded(xp):
-    """Until a quarter of them are; the others feel nothing of it."""
+def test_finished_rows_stay_in_a_captured_graph_until_a_quarter_is_done(xp):
     walls = np.array([50.0, 7.0, 50.0, 50.0, 9.0, 50.0, 50.0])
     functions = Quadratics(7, xp, walls=walls)
     ends = run(functions, xp, 7)
     for row, end in enumerate(ends):
-        (alone,) = run(functions.of(row), xp, 1)
-        assert alone.iterations == end.iterations
-        laws.close(end.x, alone.x, rtol=1e-6)
-        assert end.pairs.steps.shape == alone.pairs.steps.shape
-    kept = [len(rows) for rows in functions.asked[1:]]  # after `first`
+        (single,) = run(functions.of(row), xp, 1)
+        assert single.iterations == end.iterations
+        laws.close(end.x, single.x, rtol=1e-6)
+        assert end.pairs.steps.shape == single.pairs.steps.shape
+    kept = [len(rows) for rows in functions.batches[1:]]  # after `first`
     assert kept[0] == 7 and kept[-1] == 1
     if xp is not np:
         assert all(after <= 0.75 * before for before, after in itertools.pairwise(kept))
 
 
-def test_no_rows_have_no_ends(xp):
+def test_no_rows_at_all(xp):
     assert run(Quadratics(1, xp), xp, 0) == []
 
 
@@ -124,13 +123,13 @@ def test_values_fall(xp):
     functions, seen, values = Quadratics(2, xp), {0: [], 1: []}, {}
 
     class Watched(Quadratics):
-        def values(self, numbers, rows):
-            found = super().values(numbers, rows)
+        def values(self, scalars, rows):
+            found = super().values(scalars, rows)
             values.update(zip(rows.tolist(), found.tolist(), strict=True))
             return found
 
     watched = Watched(2, xp)
-    ends = run(watched, xp, 2, accept=lambda row, norm: seen[row].append((values[row], norm)))
+    ends = run(watched, xp, 2, callback=lambda row, norm: seen[row].append((values[row], norm)))
     for row, end in enumerate(ends):
         totals = [value for value, _ in seen[row]]
         assert len(totals) == end.iterations and totals[-1] == end.value
@@ -142,10 +141,10 @@ def test_values_fall(xp):
 
 def test_the_number_of_iterations_is_a_limit(xp):
     for end in run(Quadratics(2, xp), xp, 2, max_iterations=4):
-        assert end.iterations == 4 and not end.settled
+        assert end.iterations == 4 and not end.converged
 
 
-def test_points_without_a_value_are_never_taken(xp):
+def test_points_without_a_value_are_never_accepted(xp):
     functions = Quadratics(2, xp, walls=np.array([1e9, 3.0]))
     assert np.linalg.norm(functions.centres[1]) > 3
     free, walled = run(functions, xp, 2)
@@ -155,105 +154,105 @@ def test_points_without_a_value_are_never_taken(xp):
     assert walled.value < 0.9 * start
 
 
-def test_a_zero_gradient_is_an_end(xp):
+def test_a_zero_gradient_converges_at_once(xp):
     functions = Quadratics(2, xp)
     functions.centres[0] = 0.0
     done, other = run(functions, xp, 2)
-    assert done.value == 0.0 and done.settled
+    assert done.value == 0.0 and done.converged
     assert other.value < 1e-8
 
 
-def test_what_was_learnt_saves_iterations(xp):
+def test_initial_pairs_save_iterations(xp):
     functions = Quadratics(3, xp)
-    before = run(functions, xp, 3, enough=1e-4)
-    again = run(functions, xp, 3, enough=1e-4, pairs=[None, before[1].pairs, before[2].pairs])
+    before = run(functions, xp, 3, min_decrease=1e-4)
+    again = run(functions, xp, 3, min_decrease=1e-4, pairs=[None, before[1].pairs, before[2].pairs])
     assert again[0].iterations == before[0].iterations
     for old, new in zip(before[1:], again[1:], strict=True):
         assert new.iterations < 0.85 * old.iterations
-        assert old.pairs.steps.shape[0] == min(MEMORY, old.iterations)
+        assert old.pairs.steps.shape[0] == min(CAPACITY, old.iterations)
 
 
 def two_loops(g, pairs, inverse):
     """B g by the two loops of Nocedal (1980)."""
-    q, shares = g.copy(), []
+    q, coefficients = g.copy(), []
     for s, y in reversed(pairs):
-        shares.append((s @ q) / (s @ y))
-        q = q - shares[-1] * y
+        coefficients.append((s @ q) / (s @ y))
+        q = q - coefficients[-1] * y
     s, y = pairs[-1]
     r = (s @ y) / (y @ (inverse * y)) * inverse * q
-    for (s, y), share in zip(pairs, reversed(shares), strict=True):
+    for (s, y), share in zip(pairs, reversed(coefficients), strict=True):
         r = r + s * (share - (y @ r) / (s @ y))
     return r
 
 
 class Learner:
-    """The vectors of two rows and what is known of them, led by hand."""
+    """The vectors and the memory of two rows, driven by hand."""
 
-    def __init__(self, inverse, gain, pairs, xp):
+    def __init__(self, inverse, gamma, pairs, xp):
         self.xp, rows = xp, inverse.shape[0]
         zeros = xp.zeros(inverse.shape)
-        self.vectors = lbfgs._Vectors(zeros, zeros, xp.asarray(inverse), pairs)
-        learnt = [0 if known is None else known.steps.shape[0] for known in pairs]
-        known = self.vectors.among_pairs()
-        self.memory = Memory(np.full(rows, gain), learnt, *known, self.vectors.look())
+        self.vectors = Vectors(zeros, zeros, xp.asarray(inverse), pairs)
+        counts = [0 if known is None else known.steps.shape[0] for known in pairs]
+        products = self.vectors.pair_products()
+        self.memory = LimitedMemory(np.full(rows, gamma), counts, *products, to_numpy(self.vectors.products()))
 
-    def go(self, s, y, aims=False):
-        """Accept a step along which the gradient changes by y; which slots that took."""
+    def accept(self, s, y, needs_direction=False):
+        """Accept a step along which the gradient changes by y; returns the slots of the pairs."""
         self.vectors.step[...] = self.xp.asarray(s)
-        self.vectors.fresh[...] = self.vectors.gradient + self.xp.asarray(y)
-        slots = self.memory.learn(self.vectors.look(), np.ones(len(s), dtype=bool))
-        shares, gain, self.slope = self.memory.direction()
-        self.vectors.tell(True, slots, aims, gain, 0.0, shares)
+        self.vectors.trial_gradient[...] = self.vectors.gradient + self.xp.asarray(y)
+        slots = self.memory.update(to_numpy(self.vectors.products()), np.ones(len(s), dtype=bool))
+        coefficients, gamma, self.slope = self.memory.direction()
+        self.vectors.write_control(True, slots, needs_direction, gamma, 0.0, coefficients)
         self.vectors.advance()
         return slots
 
     def direction(self, g):
         """B g of every row."""
-        self.go(np.zeros(g.shape), g - to_numpy(self.vectors.gradient), aims=True)
+        self.accept(np.zeros(g.shape), g - to_numpy(self.vectors.gradient), needs_direction=True)
         return -to_numpy(self.vectors.direction)
 
 
-@pytest.mark.parametrize("count", [1, 5, MEMORY, MEMORY + 7])
-def test_direction_is_that_of_the_two_loops(xp, count):
+@pytest.mark.parametrize("count", [1, 5, CAPACITY, CAPACITY + 7])
+def test_direction_is_that_of_the_two_loop_recursion(xp, count):
     rng = np.random.default_rng(1)
     inverse = rng.uniform(0.5, 2.0, (2, SIZE))
     matrix = np.diag(np.geomspace(1, 30, SIZE))
     known = rng.standard_normal((3, SIZE))
-    brought = Pairs(xp.asarray(known), xp.asarray(known @ matrix))
-    learner = Learner(inverse, 1.0, [None, brought], xp)
+    initial = CurvaturePairs(xp.asarray(known), xp.asarray(known @ matrix))
+    learner = Learner(inverse, 1.0, [None, initial], xp)
     pairs = [[], [(s, matrix @ s) for s in known]]
     for _ in range(count):
         s = rng.standard_normal((2, SIZE))
-        learner.go(s, s @ matrix)
+        learner.accept(s, s @ matrix)
         for row in (0, 1):
             pairs[row].append((s[row], matrix @ s[row]))
     g = rng.standard_normal((2, SIZE))
     found = learner.direction(g)
     laws.close(learner.slope, -np.sum(found * g, axis=1), rtol=1e-6)
     for row in (0, 1):
-        laws.close(found[row], two_loops(g[row], pairs[row][-MEMORY:], inverse[row]), rtol=1e-6)
-        kept = learner.vectors.pairs(row, learner.memory.order(row))
-        laws.close(kept.steps, np.array([s for s, _ in pairs[row][-MEMORY:]]))
+        laws.close(found[row], two_loops(g[row], pairs[row][-CAPACITY:], inverse[row]), rtol=1e-6)
+        kept = learner.vectors.pairs(row, learner.memory.slots(row))
+        laws.close(kept.steps, np.array([s for s, _ in pairs[row][-CAPACITY:]]))
 
 
-def test_a_pair_that_says_nothing_is_left_out(xp):
+def test_a_pair_of_negative_curvature_is_left_out(xp):
     learner = Learner(np.ones((2, SIZE)), 1.0, [None, None], xp)
     s = np.random.default_rng(2).standard_normal((2, SIZE))
     y = s * np.array([[1.0], [-1.0]])  # the second row curves downwards
-    assert learner.go(s, y).tolist() == [0, -1]
-    assert [len(learner.memory.order(row)) for row in (0, 1)] == [1, 0]
+    assert learner.accept(s, y).tolist() == [0, -1]
+    assert [len(learner.memory.slots(row)) for row in (0, 1)] == [1, 0]
     laws.close(learner.direction(s)[1], s[1])
 
 
-def test_what_is_forgotten_has_no_part_in_the_direction(xp):
+def test_reset_pairs_have_no_part_in_the_direction(xp):
     rng, matrix = np.random.default_rng(4), np.diag(np.geomspace(1, 30, SIZE))
     learner = Learner(np.ones((2, SIZE)), 1.0, [None, None], xp)
     for _ in range(3):
         s = rng.standard_normal((2, SIZE))
-        learner.go(s, s @ matrix)
-    assert learner.memory.forget(np.array([True, False])).tolist() == [True, False]
+        learner.accept(s, s @ matrix)
+    assert learner.memory.reset(np.array([True, False])).tolist() == [True, False]
     s, g = rng.standard_normal((2, 2, SIZE))
-    learner.go(s, s @ matrix)
+    learner.accept(s, s @ matrix)
     expected = two_loops(g[0], [(s[0], matrix @ s[0])], np.ones(SIZE))
     laws.close(learner.direction(g)[0], expected, rtol=1e-6)
 
@@ -262,23 +261,23 @@ class Misleading:
     """Σ x² + 1 with a gradient of the wrong sign: no step along it ever lowers the value."""
 
     def __init__(self, xp):
-        self.xp, self.asked = xp, []
+        self.xp, self.batches = xp, []
 
     def __call__(self, rows):
         return lambda x: (self.xp.sum(x * x, axis=1)[:, None] + 1.0, -2.0 * x - 1.0)
 
-    def values(self, numbers, rows):
-        self.asked.append(rows.tolist())
-        return numbers[:, 0]
+    def values(self, scalars, rows):
+        self.batches.append(rows.tolist())
+        return scalars[:, 0]
 
     def first(self, x):
         return np.ones(x.shape[0]), -2.0 * x - 1.0
 
 
-def test_a_lost_line_search_forgets_and_then_ends(xp):
+def test_a_failed_line_search_resets_the_memory_and_then_ends(xp):
     known = np.random.default_rng(3).standard_normal((2, SIZE))
-    pairs = [Pairs(xp.asarray(known), xp.asarray(known)), None]
+    pairs = [CurvaturePairs(xp.asarray(known), xp.asarray(known)), None]
     misleading = Misleading(xp)
     for end in run(misleading, xp, 2, pairs=pairs):
-        assert end.iterations == 0 and end.settled and end.value == 1.0
-    assert misleading.asked == [[0, 1]] * MAX_TRIALS + [[0]] * MAX_TRIALS
+        assert end.iterations == 0 and end.converged and end.value == 1.0
+    assert misleading.batches == [[0, 1]] * MAX_TRIALS + [[0]] * MAX_TRIALS

@@ -5,7 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from fourierreg.optim.root import FOUND, NOT_MET, UNSETTLED, Root, find_root
+from fourierreg.optim.batching import run
+from fourierreg.optim.root import FOUND, NO_OPTIMUM, NOT_CONVERGED, Root, find_root
+
+def find(slope_at, start, **limits):
+    """`find_root` of a plain function, which requests nothing."""
+
+    def coroutine(x):
+        return slope_at(x)
+        yield
+
+    return run(find_root(coroutine, start, **limits))
+
 
 LIMITS = {"lower": math.log(1e-2), "upper": math.log(1e3), "tolerance": 0.01}
 
@@ -39,7 +50,7 @@ def exponential(root):
 def test_line(start, frozen):
     root, curvature = 1.1, 80.0
     slope = line(root, curvature, frozen)
-    found = find_root(slope, start, **LIMITS)
+    found = find(slope, start, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - root) <= LIMITS["tolerance"]
     # sd = (d²F/d(ln α)²)^{-1/2}; differences of a line are exact.
@@ -50,7 +61,7 @@ def test_line(start, frozen):
 def test_convex(start):
     root = 1.1
     slope = exponential(root)
-    found = find_root(slope, start, **LIMITS)
+    found = find(slope, start, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - root) <= 2 * LIMITS["tolerance"]
     # The frozen curvature grows as the true one does, which takes the difference to the root.
@@ -60,7 +71,7 @@ def test_convex(start):
 
 def test_the_error_of_the_traces_widens_the_interval():
     slope = Function(lambda x: 80.0 * (x - 1.1), lambda x: 80.0, noise=16.0)
-    found = find_root(slope, 0.5, **LIMITS)
+    found = find(slope, 0.5, **LIMITS)
     assert math.isclose(found.sd, 80**-0.5) and math.isclose(found.error, 0.2)
     low, high = found.interval()
     assert math.isclose(high - low, 2 * 1.96 * math.hypot(80**-0.5, 0.2), rel_tol=1e-3)
@@ -73,7 +84,7 @@ def test_interval_is_where_f_has_risen():
     def f(x):
         return 50 * (math.exp(x) - math.exp(root) * x)
 
-    found = find_root(exponential(root), 1.3, **LIMITS)
+    found = find(exponential(root), 1.3, **LIMITS)
     low, high = found.interval()
     for end in (low, high):
         assert math.isclose(f(end) - f(root), 1.96**2 / 2, rel_tol=0.05)
@@ -89,7 +100,7 @@ def test_interval_of_a_line_is_symmetric():
 @pytest.mark.parametrize("start", [-1.0, 3.0])
 def test_concave(start):
     slope = Function(lambda x: -20 * (math.exp(-x) - math.exp(-1)), lambda x: 20 * math.exp(-x))
-    found = find_root(slope, start, **LIMITS)
+    found = find(slope, start, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - 1) <= 2 * LIMITS["tolerance"]
 
@@ -100,7 +111,7 @@ def test_a_step_function_is_bracketed():
         lambda x: 100 * math.tanh(20 * (x - 1.3)),
         lambda x: 2000 / math.cosh(min(20 * abs(x - 1.3), 300)) ** 2,
     )
-    found = find_root(slope, 0.0, **LIMITS, max_slopes=40)
+    found = find(slope, 0.0, **LIMITS, max_slopes=40)
     assert found.found
     assert abs(found.log_alpha - 1.3) <= 2 * LIMITS["tolerance"]
 
@@ -109,7 +120,7 @@ def test_a_step_function_is_bracketed():
 def test_no_root(sign):
     # The joint objective, falling all the way: the search ends at its limits and says so.
     slope = Function(lambda x: sign * (10 + math.exp(-abs(x))), lambda x: 1.0)
-    found = find_root(slope, 1.0, **LIMITS)
+    found = find(slope, 1.0, **LIMITS)
     assert not found.found
     assert math.isnan(found.sd)
     assert all(LIMITS["lower"] <= x <= LIMITS["upper"] for x in slope.calls)
@@ -118,14 +129,14 @@ def test_no_root(sign):
 def test_negative_curvature_walks_towards_the_root():
     # At an unconverged start the frozen curvature may be negative: only the sign counts then.
     slope = Function(lambda x: 60 * (x - 2), lambda x: -1.0)
-    found = find_root(slope, 0.0, **LIMITS)
+    found = find(slope, 0.0, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - 2) <= LIMITS["tolerance"]
 
 
 def test_slopes_are_counted():
     slope = exponential(1.1)
-    find_root(slope, 4.0, **LIMITS, max_slopes=2)
+    find(slope, 4.0, **LIMITS, max_slopes=2)
     assert len(slope.calls) == 2
 
 
@@ -133,7 +144,7 @@ def test_near_the_root_two_slopes_do():
     slope = line(1.1, 80.0)
     for start in (1.02, 1.1, 1.15):
         slope.calls.clear()
-        found = find_root(slope, start, **LIMITS)
+        found = find(slope, start, **LIMITS)
         assert len(slope.calls) == 2
         assert math.isclose(found.sd, 1 / math.sqrt(80.0), rel_tol=1e-9)
 
@@ -148,19 +159,19 @@ def test_two_close_slopes_are_not_differenced():
         slope.calls.append(x)
         return result
 
-    found = find_root(value, 1.04, **LIMITS)
+    found = find(value, 1.04, **LIMITS)
     assert found.found
     assert abs(found.log_alpha - 1.1) < 2 * 3.0 / 80.0
 
 
 def test_how_a_search_ends():
     """No sign of a root is another matter than a root that was not pinned down."""
-    assert find_root(line(20.0, 80.0), 0.0, **LIMITS).ending == NOT_MET
-    assert find_root(line(-20.0, 80.0), 0.0, **LIMITS).ending == NOT_MET
-    assert find_root(line(5.0, 80.0), 0.0, **LIMITS, max_slopes=2).ending == NOT_MET
+    assert find(line(20.0, 80.0), 0.0, **LIMITS).ending == NO_OPTIMUM
+    assert find(line(-20.0, 80.0), 0.0, **LIMITS).ending == NO_OPTIMUM
+    assert find(line(5.0, 80.0), 0.0, **LIMITS, max_slopes=2).ending == NO_OPTIMUM
     jump = Function(lambda x: math.copysign(1e3, x - 1.1), lambda x: 80.0)
-    assert find_root(jump, 0.0, **LIMITS, max_slopes=4).ending == UNSETTLED
-    assert find_root(line(5.0, 80.0), 0.0, **LIMITS).ending == FOUND
+    assert find(jump, 0.0, **LIMITS, max_slopes=4).ending == NOT_CONVERGED
+    assert find(line(5.0, 80.0), 0.0, **LIMITS).ending == FOUND
 
 
 def test_the_interval_of_a_flat_posterior_is_wide():

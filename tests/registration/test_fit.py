@@ -1,97 +1,212 @@
-"""Minimisation at a fixed α."""
+"""Fits of velocities at a fixed α."""
+
+import math
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from fourierreg.backend import asarray, to_numpy
-from fourierreg.model.problem import Problem, is_diffeomorphism
-from fourierreg.registration.optimise import admissible_start, minimise
+from fourierreg.model.end_map import is_diffeomorphism
+from fourierreg.model.problem import Problem
+from fourierreg.registration.fit import admissible_start, fit
 from fourierreg.simulation.bullseye import bullseye
-from fourierreg.spectral.metric import Metric
+from fourierreg.spectral.band import pack, unpack
+from fourierreg.spectral.metric import Metric, MetricBatch
 from tests import laws
 from tests.fields import velocity, white
+
+SHAPE = (40, 44)
+SPACING = (1.0, 1.0)
+SIGMA = 0.03
+TOLERANCE = 0.02
 
 
 @pytest.fixture
 def pair(backend):
-    """A bull-eye and a deformed one, with noise; float32, as in use."""
-    shape = (40, 44)
-    metric = Metric.create(shape, modes=7, alpha=3.0, velocity_scale=0.5)
-    source = asarray(bullseye(shape, (14.0, 12.0), (7.0, 5.0)))
-    truth = velocity(metric, 0, factor=1.0)
-    blank = Problem(source, source, (1.0, 1.0), 1.0, num_steps=5)
-    target = to_numpy(blank.deformed(blank.shoot(truth, metric)))
-    target = target + 0.03 * np.random.default_rng(1).standard_normal(shape)
-    problem = Problem(
-        source, asarray(target.astype(np.float32)), (1.0, 1.0), 1 / 0.03**2, num_steps=5
-    )
-    return metric, problem, truth
+    """(metric, problem, true velocity): a bull-eye and a deformed one with noise, in float32."""
+    metric = Metric.create(SHAPE, modes=7, alpha=3.0, velocity_scale=0.5)
+    source = asarray(bullseye(SHAPE, (14.0, 12.0), (7.0, 5.0)))
+    truth, metric = velocity(metric, 0, factor=1.0)[None], metric.batch()
+    blank = Problem.of_pair(source, source, SPACING, num_steps=5)
+    target = to_numpy(blank.deformed(blank.shoot(truth, metric)))[0]
+    target = target + SIGMA * np.random.default_rng(1).standard_normal(SHAPE)
+    target = asarray(target.astype(np.float32))
+    return metric, Problem.of_pair(source, target, SPACING, 1 / SIGMA**2, num_steps=5), truth
 
 
-def test_energy_falls_through_diffeomorphisms(pair, xp):
+def minimum(problem, metric, start, memory=None, record=lambda *_: None, **options):
+    """The `Minimum` of one pair."""
+    options = {"tolerance": TOLERANCE, "max_iterations": 200} | options
+    (found,) = fit(problem, metric, start, [memory], record=record, **options)
+    return found
+
+
+def energy_margin(metric, tolerance=TOLERANCE):
+    """Decrease of the energy over the last iterations that ends a fit, in nats."""
+    return tolerance * math.sqrt(metric.band.degrees_of_freedom)
+
+
+def test_the_energy_falls_to_a_fit_of_the_images(pair, xp):
     metric, problem, truth = pair
-    start = xp.zeros_like(truth)
-    seen = []
-    found = minimise(problem, metric, start, max_iterations=200, on_iteration=seen.append)
-    totals = [problem.evaluate(start, metric).total, *(e.total for e in seen)]
-    assert len(seen) > 3
-    assert np.all(np.diff(totals) <= 0)
-    assert all(is_diffeomorphism(e.geodesic, metric.band.shape) for e in seen)
-    assert found.evaluation.total == totals[-1]
-    assert found.settled
-    assert found.evaluations >= len(seen)
+    start, records = xp.zeros_like(truth), []
+    found = minimum(problem, metric, start, record=lambda *r: records.append(r))
+    energies = [prior + likelihood for _, prior, likelihood, _ in records]
+    assert len(records) == found.iterations > 3
+    assert np.all(np.diff([problem.evaluate(start, metric).total[0], *energies]) <= 0)
+    assert found.evaluation.total[0] == pytest.approx(energies[-1])
+    assert found.converged and not found.at_boundary
     # The minimum lies below the truth, and its mismatch at the level of the noise.
     assert found.evaluation.total < problem.evaluate(truth, metric).total
-    mean_square = 2 * found.evaluation.likelihood / problem.weight / problem.source.size
-    assert abs(mean_square / 0.03**2 - 1) < 0.1
+    mean_square = 2 * found.evaluation.likelihood[0] / problem.weight[0] / math.prod(SHAPE)
+    assert abs(mean_square / SIGMA**2 - 1) < 0.1
     laws.close(problem.evaluate(found.velocity, metric).total, found.evaluation.total)
+    gradient = found.evaluation.gradient
+    norm = math.sqrt(float(xp.sum(pack(gradient, metric.band, xp) ** 2)))
+    assert records[-1][3] == pytest.approx(norm, rel=1e-3)
 
 
-def test_the_number_of_iterations_is_a_limit(pair, xp):
+def test_every_iterate_is_a_diffeomorphism(pair, xp):
     metric, problem, truth = pair
-    seen = []
-    found = minimise(
-        problem, metric, xp.zeros_like(truth), max_iterations=2, on_iteration=seen.append
+    energies = []
+    for count in (1, 2, 3, 5, 8, 13):
+        found = minimum(problem, metric, xp.zeros_like(truth), max_iterations=count)
+        assert is_diffeomorphism(problem.shoot(found.velocity, metric), SHAPE).all()
+        energies.append(float(found.evaluation.total[0]))
+    assert np.all(np.diff(energies) < 0)
+
+
+def test_it_ends_at_the_minimum_that_scipy_finds(pair, xp):
+    metric, problem, truth = pair
+    band = metric.band
+
+    def energy(x):
+        v = unpack(xp.asarray(x.reshape(1, band.ndim, -1)), band, xp)
+        evaluation = problem.evaluate(v / scale, metric)
+        slope = pack(evaluation.gradient / scale, band, xp)
+        return float(evaluation.total[0]), to_numpy(slope).ravel()
+
+    scale = xp.sqrt(metric.symbol(xp)) / metric.velocity_scale  # standard deviation of the prior
+    start = np.zeros(band.degrees_of_freedom)
+    expected = minimize(energy, start, jac=True, method="L-BFGS-B", options={"maxcor": 30})
+    found = minimum(problem, metric, xp.zeros_like(truth))
+    assert abs(found.evaluation.total[0] - expected.fun) < 10 * energy_margin(metric)
+
+
+def test_the_number_of_iterations_is_limited(pair, xp):
+    metric, problem, truth = pair
+    records = []
+    found = minimum(
+        problem,
+        metric,
+        xp.zeros_like(truth),
+        max_iterations=2,
+        record=lambda *r: records.append(r),
     )
-    assert len(seen) == 2
-    assert not found.settled
+    assert len(records) == found.iterations == 2
+    assert not found.converged
+
+
+def test_a_smaller_tolerance_takes_more_iterations_to_a_lower_energy(pair, xp):
+    metric, problem, truth = pair
+    loose, tight = (
+        minimum(problem, metric, xp.zeros_like(truth), tolerance=tolerance)
+        for tolerance in (3.0, 0.003)
+    )
+    assert loose.converged and tight.converged
+    assert loose.iterations < tight.iterations
+    assert loose.evaluation.total[0] > tight.evaluation.total[0]
 
 
 def test_equal_images_need_no_step(pair, xp):
     metric, problem, truth = pair
-    same = Problem(problem.source, problem.source, (1.0, 1.0), 100.0)
-    found = minimise(same, metric, xp.zeros_like(truth))
-    assert found.evaluation.total == 0.0
-    assert found.settled
+    same = Problem(problem.source, problem.source, SPACING, np.array([100.0]))
+    found = minimum(same, metric, xp.zeros_like(truth))
+    assert found.evaluation.total[0] == 0.0
+    assert found.converged
+
+
+def test_memory_of_an_earlier_fit_saves_iterations(pair, xp):
+    metric, problem, truth = pair
+    first = minimum(problem, metric, xp.zeros_like(truth), tolerance=0.005)
+    nearby = metric.with_alphas([1.2 * metric.alphas[0]])
+    results = [
+        minimum(problem, nearby, first.velocity, memory, tolerance=0.005)
+        for memory in (None, first.pairs)
+    ]
+    assert first.pairs.steps.shape[0] > 0
+    assert results[1].iterations < results[0].iterations
+    totals = [result.evaluation.total[0] for result in results]
+    assert totals[1] < totals[0] + 10 * energy_margin(metric, 0.005)
 
 
 def test_a_start_that_folds_is_shrunk(pair, xp):
     metric, problem, _ = pair
-    wild = 20.0 * white(metric.band, 3)
+    wild = 20.0 * white(metric.band, 3)[None]
     v, evaluation = admissible_start(problem, metric, wild)
-    assert np.isfinite(evaluation.total)
-    ratio = float(metric.inner(v, wild)) / float(metric.inner(wild, wild))
+    assert np.isfinite(evaluation.total[0])
+    ratio = float(metric.inner(v, wild)[0]) / float(metric.inner(wild, wild)[0])
     assert 0 < ratio < 1
     laws.close(v, ratio * wild)
 
 
+def test_only_starts_that_fold_are_shrunk(pair, xp):
+    metric, problem, truth = pair
+    both = Problem.concatenate([problem, problem])
+    start = xp.concatenate([truth, 20.0 * white(metric.band, 3)[None]])
+    v, evaluation = admissible_start(both, MetricBatch.concatenate([metric, metric]), start)
+    assert np.all(np.isfinite(evaluation.total))
+    np.testing.assert_array_equal(to_numpy(v[0]), to_numpy(truth[0]))
+    assert float(xp.max(xp.abs(v[1]))) < float(xp.max(xp.abs(start[1])))
+
+
+def test_a_start_that_is_not_finite_fails_without_effect_on_the_others(pair, xp):
+    metric, problem, truth = pair
+    both = Problem.concatenate([problem, problem])
+    start = xp.concatenate([float("nan") * truth, 0.0 * truth])
+    records = []
+    failed, found = fit(
+        both,
+        MetricBatch.concatenate([metric, metric]),
+        start,
+        [None, None],
+        tolerance=TOLERANCE,
+        max_iterations=5,
+        record=lambda *r: records.append(r),
+    )
+    assert isinstance(failed, FloatingPointError)
+    assert "not finite" in str(failed)
+    assert {pair for pair, *_ in records} == {1}
+    expected = minimum(problem, metric, xp.zeros_like(truth), max_iterations=5)
+    assert found.evaluation.total[0] == pytest.approx(expected.evaluation.total[0], rel=1e-4)
+
+
 def test_steps_that_fold_are_refused(pair, xp, monkeypatch):
     # With next to no prior and a far target many steps would tear the map.
-    metric, problem, truth = pair
-    loose = Metric.create(metric.band.shape, modes=7, alpha=0.05, velocity_scale=50.0)
-    far = Problem(problem.source, xp.roll(problem.target, 8, axis=0), (1.0, 1.0), 1e4, num_steps=5)
-    before = far.evaluate(xp.zeros_like(truth), loose)
-    evaluate, refused, seen = Problem.evaluate, [], []
+    _, problem, truth = pair
+    loose = Metric.create(SHAPE, modes=7, alpha=0.05, velocity_scale=50.0).batch()
+    target = xp.roll(problem.target, 8, axis=1)
+    far = Problem(problem.source, target, SPACING, np.array([1e4]), num_steps=5)
+    before = far.evaluate(xp.zeros_like(truth), loose).total[0]
+    energies, refused, records = Problem.energies, [], []
 
-    def counting(self, v, m):
-        evaluation = evaluate(self, v, m)
-        refused.append(not np.isfinite(evaluation.total))
-        return evaluation
+    def counting(self, scalars):
+        found = energies(self, scalars)
+        refused.extend(~np.isfinite(found[0]))
+        return found
 
-    monkeypatch.setattr(Problem, "evaluate", counting)
-    found = minimise(far, loose, xp.zeros_like(truth), max_iterations=30, on_iteration=seen.append)
+    monkeypatch.setattr(Problem, "energies", counting)
+    found = minimum(
+        far,
+        loose,
+        xp.zeros_like(truth),
+        max_iterations=30,
+        record=lambda *r: records.append(r),
+    )
     assert any(refused)
     assert not all(refused)
-    assert all(is_diffeomorphism(e.geodesic, metric.band.shape) for e in seen)
-    assert np.all(np.diff([before.total, *(e.total for e in seen)]) <= 0)
-    assert found.evaluation.total < before.total
+    assert is_diffeomorphism(far.shoot(found.velocity, loose), SHAPE).all()
+    totals = [before, *(prior + likelihood for _, prior, likelihood, _ in records)]
+    assert np.all(np.isfinite(totals))
+    assert np.all(np.diff(totals) <= 0)
+    assert found.evaluation.total[0] < before

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, on one run and on many."""
+"""HTML reports of a registration and of a label run: contents, and no external resources."""
 
 import base64
 import json
@@ -13,7 +13,10 @@ import pytest
 import fourierreg
 from fourierreg.cli import main
 from fourierreg.data.manifest import Pair
-from fourierreg.results.report import CITATIONS, page
+from fourierreg.labelling.folder import read_table
+from fourierreg.results.folder import load_registration
+from fourierreg.results.report import CITATIONS, render_report
+from fourierreg.results.report_figures import RegistrationFigures
 from tests.brains import write_pair
 
 FAST = ["--modes", "6", "--num-steps", "3", "--quiet"]
@@ -23,7 +26,7 @@ VOID = {"meta", "img", "br"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run on two oblique grids, in a folder whose name HTML has to escape."""
+    """A registration of images on two oblique grids, in a folder whose name must be escaped."""
     folder = tmp_path_factory.mktemp("a<b>&c")
     source, target = write_pair(folder, same_grid=False)
     labels = [f"--{n}-labels={folder / n}_labels.nii.gz" for n in ("source", "target")]
@@ -32,37 +35,37 @@ def run(tmp_path_factory):
     return folder
 
 
-class Checked(HTMLParser):
-    """Fails on tags that do not match; collects what a browser would fetch."""
+class PageChecker(HTMLParser):
+    """Checks that tags match; collects the external resources that a browser would load."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.fetched = [], []
+        self.open_tags, self.external = [], []
 
     def handle_starttag(self, tag, attributes):
         if tag not in VOID:
-            self.open.append(tag)
-        self.fetched += [v for k, v in attributes if k in ("src", "href") and v[:5] != "data:"]
+            self.open_tags.append(tag)
+        self.external += [v for k, v in attributes if k in ("src", "href") and v[:5] != "data:"]
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
 
-def check(text):
-    """Well-formed, self-contained; returns its pictures."""
-    parser = Checked()
+def pictures_of(text):
+    """Pictures of a page, which is checked to be well-formed and self-contained."""
+    parser = PageChecker()
     parser.feed(text)
-    assert not parser.open and not parser.fetched and "url(" not in text
+    assert not parser.open_tags and not parser.external and "url(" not in text
     pictures = [base64.b64decode(found) for found in PNG.findall(text)]
     assert all(picture[:8] == b"\x89PNG\r\n\x1a\n" for picture in pictures)
     return pictures
 
 
-def test_the_page_of_a_run(run):
+def test_the_report_of_a_registration_has_its_results(run):
     out = run / "page.html"
     assert main(["report", str(run / "run"), "-o", str(out), "--quiet"]) == 0
     text = out.read_text(encoding="utf-8")
-    assert len(check(text)) == 4  # images, deformation, search, Dice
+    assert len(pictures_of(text)) == 4  # images, deformation, search, Dice
     report = json.loads((run / "run" / "result.json").read_text())
     assert "source.nii.gz to target.nii.gz" in text
     assert f"{report['alpha']:.3g}" in text and "95 % interval" in text
@@ -73,44 +76,38 @@ def test_the_page_of_a_run(run):
     assert all(line.format(version=fourierreg.__version__) in text for line in CITATIONS)
 
 
-def test_images_that_are_gone_or_changed_are_not_shown(run, tmp_path):
+def test_missing_or_changed_input_images_are_not_shown(run, tmp_path):
     copy = shutil.copytree(run / "run", tmp_path / "run")
     path = copy / "result.json"
     report = json.loads(path.read_text())
-    whole = page(copy)
-    assert "no longer where" not in whole
+    assert "so they are not shown" not in render_report(copy)
     for change in ({"path": str(tmp_path / "gone.nii.gz")}, {"sha256": "0" * 64}):
         changed = json.loads(json.dumps(report))
         changed["inputs"]["source"] |= change
         path.write_text(json.dumps(changed))
-        text = page(copy)
-        assert "no longer where" in text and len(check(text)) == 4
+        text = render_report(copy)
+        assert "so they are not shown" in text and len(pictures_of(text)) == 4
 
 
-def test_pictures_are_turned_to_the_usual_directions(run):
-    """First axis to the right, displacement along the turned axes."""
-    from fourierreg.results import folder as output
-    from fourierreg.results.report import _Views
-
-    result = output.load(run / "run")
-    views = _Views(result)
-    assert result.geometry.matrix[0, 0] < 0 < views.turned.matrix[0, 0]
-    turned = views._turn(result.deformed)
-    np.testing.assert_array_equal(turned, result.deformed[::-1])
+def test_images_and_displacement_are_reoriented_to_canonical_axes(run):
+    result = load_registration(run / "run")
+    figures = RegistrationFigures(result)
+    assert result.geometry.matrix[0, 0] < 0 < figures.canonical.matrix[0, 0]
+    np.testing.assert_array_equal(figures.reorient(result.deformed), result.deformed[::-1])
     u = result.displacement[:, ::-1] * np.array([-1, 1, 1]).reshape(3, 1, 1, 1)
-    np.testing.assert_allclose(views._displacement(), u, atol=1e-4)
+    np.testing.assert_allclose(figures.reoriented_displacement(), u, atol=1e-4)
 
 
-def test_the_page_of_a_label_run(tmp_path):
+def test_the_report_of_a_label_run_has_its_results(tmp_path):
     home = tmp_path / "pair"
     home.mkdir()
     source, target = write_pair(home)
     maps = [f"{home / n}_labels.nii.gz" for n in ("source", "target")]
     pair = Pair(str(source), str(target), *maps)
     fourierreg.label_pairs([pair], tmp_path / "out", size=24, modes=6, num_steps=3, workers=1)
-    text = page(tmp_path / "out")
-    assert len(check(text)) == 2 and "1 pair in out" in text
-    rows = fourierreg.labelling.folder.read_table(tmp_path / "out")
+    text = render_report(tmp_path / "out")
+    assert len(pictures_of(text)) == 2 and "1 pair in out" in text
+    rows = read_table(tmp_path / "out")
     assert f"{float(rows[0]['alpha']):.5g}" in text and "600" in text
 
 
@@ -122,7 +119,9 @@ def test_the_page_of_a_label_run(tmp_path):
         ("half", "page.html", "DIR: no result.json"),
     ],
 )
-def test_bad_input(run, tmp_path, capsys, directory, output, line):
+def test_invalid_input_is_refused_and_nothing_is_written(
+    run, tmp_path, capsys, directory, output, line
+):
     half = tmp_path / "half"
     half.mkdir()
     shutil.copy(run / "run" / "velocity.npz", half)
@@ -132,7 +131,7 @@ def test_bad_input(run, tmp_path, capsys, directory, output, line):
     assert not (tmp_path / output).exists()
 
 
-def test_it_cites_what_the_citation_file_says():
+def test_citations_agree_with_the_citation_file():
     root = Path(fourierreg.__file__).parent.parent
     text = (root / "CITATION.cff").read_text()
     title = re.search(r"title: (Deep .*)", text).group(1)

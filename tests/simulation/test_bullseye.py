@@ -1,4 +1,4 @@
-"""Bull-eye images."""
+"""Bull's-eye images."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from fourierreg.simulation.bullseye import bullseye, random_ellipses
 
 
-def test_values():
+def test_values_inside_between_and_outside_the_ellipses():
     image = bullseye()
     assert image.shape == (100, 100)
     assert image.dtype == np.float32
@@ -18,7 +18,7 @@ def test_values():
     assert image.max() <= 1
 
 
-def test_hard_edges():
+def test_a_binary_image_is_a_disc_with_a_hole():
     image = bullseye(binary=True)
     assert set(np.unique(image)) == {0.0, 1.0}
     x, y = np.indices(image.shape) - 50.0
@@ -27,20 +27,20 @@ def test_hard_edges():
     np.testing.assert_array_equal(image > 0, disc & ~hole)
 
 
-def test_soft_edges_keep_the_area():
-    # A point spread moves no mass: the area of an ellipse is πab, up to curvature at the edge.
+def test_smooth_edges_preserve_the_area():
+    # The area of an ellipse is πab; smoothing preserves it up to the curvature of the edge.
     image = bullseye(outer=(35.0, 30.0), inner=(18.0, 14.0))
     expected = np.pi * (35 * 30 - 0.5 * 18 * 14)
     assert image.sum() == pytest.approx(expected, rel=0.01)
 
 
-def test_edges_are_half_way_at_the_ellipse():
+def test_the_intensity_at_an_edge_is_the_mean_of_both_sides():
     image = bullseye(outer=(35.0, 30.0))
     assert image[50 + 35, 50] == pytest.approx(0.5, abs=1e-6)
     assert image[50, 50 - 30] == pytest.approx(0.5, abs=1e-6)
 
 
-def test_any_shape():
+def test_the_image_is_symmetric_on_any_shape():
     image = bullseye((40, 60), (12.0, 20.0), (5.0, 8.0))
     assert image.shape == (40, 60)
     assert image[20, 30] == pytest.approx(0.5, abs=1e-3)
@@ -48,7 +48,7 @@ def test_any_shape():
     np.testing.assert_array_equal(image[:, 1:], image[:, :0:-1])
 
 
-def test_random_ellipses_fit_the_grid_and_each_other():
+def test_random_ellipses_are_nested_and_fit_the_grid():
     for seed in range(50):
         axes = random_ellipses((100, 60), seed)
         for a, b, n in zip(axes["outer"], axes["inner"], (100, 60), strict=True):

@@ -1,4 +1,4 @@
-"""Data sets of bull-eye pairs: made, finished after an interruption, loaded, never folded."""
+"""Data sets of bull's-eye pairs: contents, resumption, validation of parameters."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 import fourierreg
 from fourierreg.image.deformation import jacobian_determinant
-from fourierreg.simulation import bullseye_folder as dataset
+from fourierreg.simulation.bullseye import bullseye
 from fourierreg.simulation.bullseye_folder import PairDataset, make_bullseye_dataset
 
 SETTING = {"alphas": (1.0, 3.0), "shape": (40, 44), "modes": 7, "velocity_scale": 0.4, "seed": 3}
@@ -18,7 +18,7 @@ def made(tmp_path_factory):
     return make_bullseye_dataset(tmp_path_factory.mktemp("data") / "set", 6, **SETTING)
 
 
-def test_manifest(made):
+def test_the_manifest_has_a_row_per_pair(made):
     assert len(made) == 6
     assert [row["alpha"] for row in made.rows] == [1.0, 3.0] * 3
     assert [row["index"] for row in made.rows] == list(range(6))
@@ -26,12 +26,12 @@ def test_manifest(made):
     assert len({row["outer_a"] for row in made.rows}) == 6  # ellipses vary
 
 
-def test_pairs(made):
+def test_the_target_is_the_deformed_source_plus_noise(made):
     for source, target, displacement, row in made:
         assert source.shape == target.shape == (40, 44)
         noise = target - fourierreg.warp(source, displacement)
         assert noise.std() == pytest.approx(0.03, rel=0.1)
-        expected = dataset.bullseye(
+        expected = bullseye(
             (40, 44),
             outer=(row["outer_a"], row["outer_b"]),
             inner=(row["inner_a"], row["inner_b"]),
@@ -40,14 +40,14 @@ def test_pairs(made):
 
 
 def test_no_sample_of_a_data_set_folds(tmp_path):
-    # α = 1 at s = 1 voxel folds in half of all draws: none of them gets in.
+    # At α = 1 and s = 1 voxel half of all samples fold; they are rejected.
     pairs = make_bullseye_dataset(tmp_path, 8, alphas=(1.0,), velocity_scale=1.0)
     assert sum(row["draws"] for row in pairs.rows) > 8
     for pair in pairs:
         assert jacobian_determinant(pair.displacement).min() > 0.1
 
 
-def test_an_interrupted_run_goes_on(made, tmp_path):
+def test_an_interrupted_run_resumes(made, tmp_path):
     class Killed(Exception):
         pass
 
@@ -72,7 +72,7 @@ def test_other_parameters_are_refused(made):
     assert len(PairDataset(made.folder)) == 6
 
 
-def test_log_uniform_alphas(tmp_path):
+def test_alphas_can_be_log_uniform(tmp_path):
     setting = {**SETTING, "alphas": (0.5, 8.0, "log-uniform"), "vary_ellipses": False}
     pairs = make_bullseye_dataset(tmp_path, 12, **setting)
     alphas = np.array([row["alpha"] for row in pairs.rows])
@@ -82,7 +82,7 @@ def test_log_uniform_alphas(tmp_path):
     np.testing.assert_array_equal(pairs[0].source, pairs[1].source)
 
 
-def test_another_version_is_said(made, tmp_path):
+def test_another_format_version_is_refused(made, tmp_path):
     header = json.loads((made.folder / "dataset.json").read_text())
     (tmp_path / "dataset.json").write_text(json.dumps({**header, "format": 99}))
     (tmp_path / "manifest.csv").write_text((made.folder / "manifest.csv").read_text())

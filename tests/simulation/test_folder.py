@@ -1,16 +1,16 @@
-"""Pairs of a known α from given images."""
+"""Folders of pairs with known α simulated from given images."""
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from fourierreg.checks import InputError
 from fourierreg.cli import main
-from fourierreg.data.manifest import find_scans, read_pairs
+from fourierreg.data.manifest import read_pairs
+from fourierreg.data.scans import find_scans
+from fourierreg.errors import InputError
 from fourierreg.image.deformation import warp
-from fourierreg.simulation import folder as simulated
-from fourierreg.simulation.folder import simulate_pairs
-from fourierreg.simulation.pair import simulate_carried_pair
+from fourierreg.simulation.folder import PAIRS, simulate_pairs, write_simulated_pair
+from fourierreg.simulation.pair import simulate_matched_pair
 from fourierreg.spectral.metric import Metric
 from tests.brains import head
 
@@ -29,38 +29,40 @@ def folder(tmp_path):
     return tmp_path
 
 
-def carried(alpha, seed, sigma=0.05):
+def matched_pair(alpha, seed, sigma=0.05):
     image = head(SHAPE, SPACING) / 800
     metric = Metric.create(SHAPE, spacing=SPACING, modes=9, alpha=alpha)
-    return simulate_carried_pair(image, metric, carrier_alpha=12.0, sigma=sigma, seed=seed), image
+    return simulate_matched_pair(image, metric, common_alpha=12.0, sigma=sigma, seed=seed), image
 
 
-def test_the_displacement_takes_source_to_target():
-    pair, image = carried(4.0, 1, sigma=0)
+def test_the_displacement_deforms_the_source_onto_the_target():
+    pair, image = matched_pair(4.0, 1, sigma=0)
     moved = warp(pair.source, pair.displacement, SPACING)
     before = np.linalg.norm(pair.source - pair.target)
     assert np.linalg.norm(moved - pair.target) < 0.35 * before
-    assert np.linalg.norm(pair.source - image) > 0  # the source is moved too
+    assert np.linalg.norm(pair.source - image) > 0  # the source is deformed too
 
 
-def test_noise_and_blur_do_not_tell_source_from_target():
-    """Both carry noise of their own of the same strength; high frequencies are alike."""
-    noise, rough = [], []
+def test_source_and_target_have_the_same_noise_level_and_sharpness():
+    """Their noise is independent and of equal variance; their high-frequency energy agrees."""
+    noise, roughness = [], []
     for seed in range(6):
-        clean, _ = carried(4.0, seed, sigma=0)
-        pair, _ = carried(4.0, seed)
+        clean, _ = matched_pair(4.0, seed, sigma=0)
+        pair, _ = matched_pair(4.0, seed)
         a, b = pair.source - clean.source, pair.target - clean.target
         inside = (clean.source != 0) & (clean.target != 0)
         assert not a[clean.source == 0].any() and not b[clean.target == 0].any()
         noise.append([a[inside].std(), b[inside].std(), np.corrcoef(a[inside], b[inside])[0, 1]])
-        rough.append([np.square(np.diff(x, 2, axis=0)).sum() for x in (clean.source, clean.target)])
+        roughness.append(
+            [np.square(np.diff(x, 2, axis=0)).sum() for x in (clean.source, clean.target)]
+        )
     first, second, correlation = np.mean(noise, axis=0)
     assert abs(first - 0.05) < 0.003 and abs(second - 0.05) < 0.003 and abs(correlation) < 0.02
-    source, target = np.mean(rough, axis=0)
+    source, target = np.mean(roughness, axis=0)
     assert 0.8 < source / target < 1.25
 
 
-def test_a_set_and_its_manifest(folder, capsys):
+def test_the_command_writes_pairs_and_a_manifest_with_the_true_alpha(folder, capsys):
     out = folder / "set"
     options = ["--num-pairs", "4", "--alphas", "3", "9", "--modes", "7", "--size", "24"]
     assert main(["simulate", str(folder), "-o", str(out), *options, "--workers", "1"]) == 0
@@ -78,7 +80,7 @@ def test_a_set_and_its_manifest(folder, capsys):
         assert set(np.unique(labels.dataobj)) == {0, 300, 600, 900}
 
 
-def test_a_set_goes_on_and_grows(folder, monkeypatch):
+def test_a_data_set_is_resumed_and_extended(folder):
     scans = find_scans(folder)
     setting = {"modes": 7, "size": 24, "workers": 1, "seed": 5}
     three = simulate_pairs(scans, folder / "set", 3, **setting)
@@ -97,7 +99,7 @@ def test_a_set_goes_on_and_grows(folder, monkeypatch):
         simulate_pairs(scans, folder / "set", 4, **{**setting, "seed": 6})
 
 
-def test_splits_are_those_of_a_manifest(folder):
+def test_pairs_have_the_split_of_their_subject(folder):
     scans, setting = find_scans(folder), {"modes": 7, "size": 24, "workers": 1}
     splits = {"0": "train", "1": "test"}
     rows = simulate_pairs(scans, folder / "set", 2, splits=splits, **setting)
@@ -106,12 +108,11 @@ def test_splits_are_those_of_a_manifest(folder):
         simulate_pairs(scans, folder / "other", 2, splits={"0": "train"}, **setting)
 
 
-def test_what_folds_is_said(folder, monkeypatch):
-    """By the worker; nothing half-made is left."""
+def test_a_prior_whose_samples_all_fold_raises_and_leaves_no_files(folder, monkeypatch):
     monkeypatch.setattr("fourierreg.simulation.pair.MAX_DRAWS", 5)
     scan = tuple(find_scans(folder)[0])
     setting = {"alphas": [0.01, 0.02], "sigma": 0.03, "seed": 0, "size": 24, "modes": 9}
-    (folder / simulated.PAIRS).mkdir()
-    with pytest.raises(RuntimeError, match=r"^velocity_scale: at alpha"):
-        simulated.make_pair(scan, str(folder), 0, {**setting, "velocity_scale": None})
-    assert not any((folder / simulated.PAIRS).iterdir())
+    (folder / PAIRS).mkdir()
+    with pytest.raises(InputError, match=r"^velocity_scale: at alpha"):
+        write_simulated_pair(scan, str(folder), 0, {**setting, "velocity_scale": None})
+    assert not any((folder / PAIRS).iterdir())

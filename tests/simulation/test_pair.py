@@ -1,9 +1,10 @@
-"""Simulated pairs: what they are made of, that nothing folds, that a seed repeats them."""
+"""Simulated pairs: composition, absence of folding, reproducibility."""
 
 import numpy as np
 import pytest
 
 import fourierreg
+from fourierreg.errors import InputError
 from fourierreg.image.deformation import jacobian_determinant
 from fourierreg.simulation.bullseye import bullseye
 from fourierreg.simulation.pair import simulate_pair
@@ -14,7 +15,8 @@ SETTING = {"alpha": 3.0, "modes": 9, "velocity_scale": 0.5}
 
 @pytest.mark.parametrize("dynamics", ["epdiff", "stationary"])
 def test_the_target_is_the_source_deformed_plus_noise(dynamics):
-    pair = simulate_pair(SOURCE, seed=0, sigma=0.03, dynamics=dynamics, **SETTING)
+    model = fourierreg.Model(dynamics=dynamics)
+    pair = simulate_pair(SOURCE, seed=0, sigma=0.03, model=model, **SETTING)
     geodesic = fourierreg.shoot(pair.velocity, pair.metric, dynamics=dynamics)
     np.testing.assert_array_equal(pair.displacement, geodesic.displacement())
     noise = pair.target - fourierreg.warp(SOURCE, pair.displacement)
@@ -23,14 +25,14 @@ def test_the_target_is_the_source_deformed_plus_noise(dynamics):
     np.testing.assert_array_equal(pair.source, SOURCE)
 
 
-def test_noise_only_in_the_foreground():
+def test_noise_can_be_restricted_to_the_foreground():
     pair = simulate_pair(SOURCE, seed=0, sigma=0.03, foreground=True, **SETTING)
     deformed = fourierreg.warp(SOURCE, pair.displacement)
     assert np.all(pair.target[deformed == 0] == 0)
     assert np.all(pair.target[deformed > 0.2] != deformed[deformed > 0.2])
 
 
-def test_a_seed_repeats_the_pair_on_every_backend(backend):
+def test_a_seed_reproduces_the_pair_on_every_backend(backend):
     with fourierreg.use_backend("numpy"):
         first = simulate_pair(SOURCE, seed=5, **SETTING)
     again = simulate_pair(SOURCE, seed=5, **SETTING)
@@ -39,7 +41,7 @@ def test_a_seed_repeats_the_pair_on_every_backend(backend):
     assert np.abs(other.target - first.target).max() > 0.1
 
 
-def test_draws_that_fold_are_drawn_again():
+def test_samples_that_fold_are_rejected():
     # At α = 1 and s = 1 voxel about half of all samples fold.
     pairs = [
         simulate_pair(bullseye(), alpha=1.0, velocity_scale=1.0, seed=seed) for seed in range(6)
@@ -48,8 +50,8 @@ def test_draws_that_fold_are_drawn_again():
     assert all(jacobian_determinant(pair.displacement).min() > 0.1 for pair in pairs)
 
 
-def test_a_prior_that_always_folds_is_refused():
-    with pytest.raises(RuntimeError, match="velocity_scale"):
+def test_a_prior_whose_samples_all_fold_raises():
+    with pytest.raises(InputError, match="velocity_scale"):
         simulate_pair(SOURCE, alpha=0.05, modes=9, velocity_scale=20.0, seed=0, num_steps=2)
 
 

@@ -17,14 +17,14 @@ def test_even_modes_lose_their_nyquist_frequency(modes, cutoff):
     assert band.coefficient_shape == (2 * cutoff + 1, cutoff + 1)
 
 
-def test_degrees_of_freedom(band):
-    # P = d Π_j (2 K_j + 1): stored coefficients count by their multiplicity (erratum E2).
-    counted = np.sum(np.broadcast_to(multiplicity(band, np), band.coefficient_shape))
-    assert band.num_frequencies == counted
-    assert band.degrees_of_freedom == band.ndim * counted
+def test_degrees_of_freedom_count_the_whole_band(band):
+    # P = d Π_j (2 K_j + 1): the sum of the multiplicities of the stored coefficients (erratum E2)
+    total = np.sum(np.broadcast_to(multiplicity(band, np), band.coefficient_shape))
+    assert band.num_frequencies == total
+    assert band.degrees_of_freedom == band.ndim * total
 
 
-def test_band_is_a_value(band):
+def test_band_pickles_and_compares_by_value(band):
     laws.picklable(band)
 
 
@@ -57,7 +57,7 @@ def test_unpack_is_the_transpose_of_pack(band, xp):
     )
 
 
-def test_unpacked_fields_are_hermitian(band):
+def test_unpacked_fields_are_hermitian_on_the_last_plane(band):
     f = to_numpy(white(band, 0))[..., 0]  # the plane k_d = 0
     axes = tuple(range(1, f.ndim))
     mirrored = np.roll(np.flip(f, axes), 1, axes)

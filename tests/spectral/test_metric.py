@@ -1,4 +1,4 @@
-"""The metric and its determinant."""
+"""The metric of velocity fields: its operators, determinant and derivatives with respect to α."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from tests.fields import white
 
 
 def whole_band(metric):
-    """A_k over every frequency of the whole band, one by one."""
+    """A_k of every frequency of the whole band."""
     band, length = metric.band, metric.reference_length
     for k in itertools.product(*(range(-c, c + 1) for c in band.cutoff)):
         yield sum(
@@ -35,13 +35,13 @@ def test_lower_and_raise_are_symmetric(metric, xp):
         laws.linear(op, v, w)
 
 
-def test_inner_is_positive_and_pairs_momentum_with_velocity(metric, xp):
+def test_inner_is_positive_and_is_the_product_of_momentum_and_velocity(metric, xp):
     v, w = white(metric.band, 0), white(metric.band, 1)
     laws.close(metric.inner(v, w), inner(v, metric.lower(w), metric.band, xp))
     assert float(metric.inner(v, v)) >= float(inner(v, v, metric.band, xp))  # L >= 1
 
 
-def test_precision_is_kept(metric, xp):
+def test_lower_and_raise_keep_the_precision(metric, xp):
     v = white(metric.band, 0).astype(np.complex64)
     assert metric.lower(v).dtype == np.complex64
     assert metric.raise_(v).dtype == np.complex64
@@ -62,28 +62,28 @@ def test_effective_modes_sum_the_whole_band(metric, xp):
 
 
 @pytest.mark.parametrize("power", [2, 3, 2.5])
-def test_effective_modes_are_the_slope_of_the_log_determinant(xp, power):
+def test_effective_modes_are_the_derivative_of_the_log_determinant(xp, power):
     # d ln|L| / d ln α = c · effective modes (erratum E4)
     metric = Metric.create((20, 17), modes=6, power=power, alpha=2.0)
-    h = 1e-4  # central difference: error h²/6 times a third derivative of the order of the slope
+    h = 1e-4  # error h²/6 times a third derivative, which is of the order of the first
     above, below = (metric.with_alpha(2.0 * math.exp(s)).log_determinant(xp) for s in (h, -h))
     slope = (above - below) / (2 * h)
     assert math.isclose(slope, power * metric.effective_modes(xp), rel_tol=1e-7)
 
 
-def test_alpha_symbol_is_the_slope_of_the_symbol(metric, xp):
+def test_alpha_symbol_is_the_derivative_of_the_symbol(metric, xp):
     h = 1e-4
     above, below = (metric.with_alpha(metric.alpha * math.exp(s)).symbol(xp) for s in (h, -h))
     laws.close(metric.power * metric.alpha_symbol(xp), (above - below) / (2 * h), rtol=1e-6)
 
 
-def test_metric_is_a_value(metric):
+def test_metric_pickles_and_compares_by_value(metric):
     laws.picklable(metric)
     assert metric.with_alpha(metric.alpha) == metric
     assert metric.with_alpha(1.0) != metric
 
 
-def test_defaults():
+def test_default_lengths_are_fractions_of_the_field_of_view():
     metric = Metric.create((32, 32), spacing=0.5)
     assert metric.reference_length == 1.0
     assert metric.velocity_scale == 1 / 8
@@ -114,10 +114,10 @@ def test_errors_name_the_argument(argument, value):
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 4, 4, 4), 7, (0, 5)])
-def test_shape_must_be_that_of_an_image(shape):
+def test_invalid_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="shape"):
         Metric.create(shape)
 
 
-def test_symbols_live_where_the_fields_do(metric, backend):
+def test_symbols_are_on_the_requested_backend(metric, backend):
     assert backends.backend_of(metric.symbol(backends.active_module())) == backend

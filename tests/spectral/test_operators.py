@@ -1,4 +1,4 @@
-"""Differential operators: symbols against differences on the image grid."""
+"""Differential operators: symbols compared with differences on the image grid."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def test_laplacian_is_minus_the_second_difference(band, xp):
     laws.close(on_image_grid(laplacian(band, length, xp) * f, band, xp), expected)
 
 
-def test_jacobian_component_order(band, xp):
+def test_jacobian_has_components_first_and_derivatives_second(band, xp):
     v = white(band, 0)
     dv = jacobian(v, band, xp)
     for i in range(band.ndim):

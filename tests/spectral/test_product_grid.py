@@ -1,4 +1,4 @@
-"""Products truncated to the band, free of aliasing."""
+"""Products truncated to the band without aliasing."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from tests import laws
 from tests.fields import white
 
 
-def centred(f, band):
-    """Coefficients of the whole band, frequencies -K … K along every axis."""
+def centered(f, band):
+    """Coefficients of the whole band, with frequencies -K … K along every axis."""
     order = [np.arange(-k, k + 1) for k in band.cutoff]
     k = np.stack(np.meshgrid(*order, indexing="ij"))
     flip = k[-1] < 0
@@ -22,22 +22,21 @@ def centred(f, band):
 
 def convolution(f, g, band):
     """(fg)_k = Σ_l f_l g_{k-l} for |k_j| <= K_j."""
-    full = convolve(centred(f, band), centred(g, band), mode="same", method="direct")
-    return full
+    return convolve(centered(f, band), centered(g, band), mode="same", method="direct")
 
 
 def product(f, g, band, shape, xp):
-    """The product formed on a grid of `shape` points."""
+    """The product computed on a grid of `shape` points."""
     a, b = (synthesis(h, band, shape, np.float64, xp) for h in (f, g))
-    return centred(to_numpy(analysis(a * b, band, xp)), band)
+    return centered(to_numpy(analysis(a * b, band, xp)), band)
 
 
-def test_product_grid_is_exact(band, xp):
+def test_products_on_the_product_grid_are_exact(band, xp):
     f, g = white(band, 0)[0], white(band, 1)[0]
     assert band.product_shape == tuple(3 * k + 1 for k in band.cutoff)
     expected = convolution(to_numpy(f), to_numpy(g), band)
     values = from_grid(to_grid(f, band, xp) * to_grid(g, band, xp), band, xp)
-    laws.close(centred(to_numpy(values), band), expected)
+    laws.close(centered(to_numpy(values), band), expected)
 
 
 @pytest.mark.parametrize("points", ["3K+1", "3K"])
@@ -50,11 +49,11 @@ def test_three_k_plus_one_points_are_needed(band, xp, points):
     edge = np.ones(expected.shape, bool)
     edge[(slice(1, -1),) * band.ndim] = False  # |k_j| = K_j along some axis
     assert not np.any(wrong & ~edge)
-    # On 3K points 2K folds onto -K.
+    # On 3K points frequency 2K is aliased to -K.
     assert np.any(wrong & edge) == (points == "3K")
 
 
-def test_stacks_equal_single_transforms(band, xp):
+def test_stacked_transforms_equal_single_transforms(band, xp):
     d = band.ndim
     v = white(band, 0, batch=(2,))
     tensor = white(band, 1, batch=(2, d))

@@ -1,4 +1,4 @@
-"""Band to grid and back, against sums of exponentials and numpy.fft."""
+"""Synthesis and analysis, compared with sums of exponentials and numpy.fft."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from tests.fields import white
 
 
 def coefficient(f, k):
-    """f_k for any k of the whole band; on the missing half f_k = conj f_{-k}."""
+    """f_k for any k of the whole band; f_k = conj f_{-k} where it is not stored."""
     k = np.asarray(k)
     return f[tuple(k)] if k[-1] >= 0 else np.conj(f[tuple(-k)])
 
@@ -83,7 +83,7 @@ def test_transforms_are_linear(band, xp):
     )
 
 
-def test_precision_follows_the_request(band, xp):
+def test_transforms_have_the_requested_precision(band, xp):
     f = white(band, 0)
     single = synthesis(f, band, band.shape, np.float32, xp)
     assert single.dtype == np.float32
@@ -91,13 +91,13 @@ def test_precision_follows_the_request(band, xp):
     laws.close(single, synthesis(f, band, band.shape, np.float64, xp))
 
 
-def test_low_pass_resampling_keeps_low_frequencies_only(band, xp):
+def test_low_pass_resampling_keeps_only_low_frequencies(band, xp):
     values = np.random.default_rng(0).standard_normal(band.shape)
     finer = tuple(2 * n + 1 for n in band.shape)
     expected = synthesis(analysis(xp.asarray(values), band, xp), band, finer, np.float64, xp)
     laws.close(resample_low_pass(xp.asarray(values), band.cutoff, finer, xp), expected)
 
 
-def test_low_pass_resampling_leaves_its_own_grid_alone(band, xp):
+def test_low_pass_resampling_onto_the_same_grid_is_the_identity(band, xp):
     values = xp.asarray(np.random.default_rng(0).standard_normal((2, *band.shape)))
     laws.close(resample_low_pass(values, band.cutoff, band.shape, xp), values, rtol=0.0)

@@ -1,0 +1,15 @@
+"""Threads of BLAS: the matrices here are small, and waking threads costs more than they save."""
+
+import functools
+
+from threadpoolctl import ThreadpoolController
+
+
+@functools.cache
+def _controller():
+    return ThreadpoolController()  # looks through all loaded libraries, which takes milliseconds
+
+
+def single_threaded_blas():
+    """Context in which BLAS uses one thread."""
+    return _controller().limit(limits=1, user_api="blas")

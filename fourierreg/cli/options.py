@@ -1,0 +1,120 @@
+"""Options that several commands have, in one table; and values made of them."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+OPTIONS: Mapping[str, dict[str, Any]] = {
+    # output and machine
+    "--output": {"required": True, "metavar": "DIR", "help": "output folder"},
+    "--quiet": {"action": "store_true", "help": "no progress bar, no table"},
+    "--json": {"action": "store_true", "help": "print JSON instead of a table"},
+    "--backend": {"default": "numpy", "help": "numpy (default) or cupy"},
+    "--workers": {"type": int, "help": "processes on this machine (default one per core)"},
+    "--seed": {"type": int, "default": 0, "help": "of the random numbers (default 0)"},
+    "--size": {"type": int, "help": "resample to this many voxels on the longest axis"},
+    # the model
+    "--modes": {"type": int, "default": 16, "help": "band per axis (default 16)"},
+    "--power": {"type": float, "default": 3.0, "help": "exponent c of the metric (default 3)"},
+    "--reference-length": {"type": float, "help": "ℓ in mm (default: field of view / 16)"},
+    "--velocity-scale": {"type": float, "help": "s in mm (default ℓ/8)"},
+    "--num-steps": {"type": int, "help": "time steps of the geodesic (default 5)"},
+    "--integrator": {
+        "choices": ["euler", "rk4"],
+        "default": "euler",
+        "help": "of the geodesic (default euler)",
+    },
+    "--dynamics": {
+        "choices": ["epdiff", "stationary"],
+        "default": "epdiff",
+        "help": "geodesic (epdiff, default), or the flow of a stationary velocity",
+    },
+    "--similarity": {
+        "choices": ["ssd", "ncc", "lncc", "mi"],
+        "default": "ssd",
+        "help": "sum of squares (default), global or local correlation, mutual information",
+    },
+    # the noise and α
+    "--sigma": {"default": "estimate", "help": 'noise σ, or "estimate" (default)'},
+    "--decimation": {"type": float, "help": "ρ, the fraction of independent voxels"},
+    "--posterior": {
+        "choices": ["marginal", "joint"],
+        "default": "marginal",
+        "help": "of α (default marginal)",
+    },
+    "--alpha0": {"type": float, "default": 3.0, "help": "where the search starts (default 3)"},
+    "--max-iterations": {"type": int, "help": "of one fit, on any grid"},
+    # labels
+    "--source-labels": {"help": "labels on the source, for Dice"},
+    "--target-labels": {"help": "labels on the target, for Dice"},
+    "--structures": {
+        "help": "merged structures for Dice: neuromorphometrics, or a CSV table with columns "
+        "value,structure"
+    },
+    "--fractions": {
+        "type": float,
+        "nargs": 3,
+        "default": [0.70, 0.15, 0.15],
+        "metavar": ("TRAIN", "VALIDATION", "TEST"),
+        "help": "fractions of the splits (default 0.7 0.15 0.15)",
+    },
+}
+SHORT = {"--output": "-o"}
+
+COMMON = ("--quiet", "--json")
+MODEL = (
+    "--modes",
+    "--power",
+    "--reference-length",
+    "--velocity-scale",
+    "--num-steps",
+    "--integrator",
+    "--dynamics",
+)
+LABELS = ("--source-labels", "--target-labels")
+KEYWORDS = ("modes", "num_steps", "velocity_scale")  # fields of `Model` that are keywords too
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
+    """Add options of the table to a parser.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    names : str
+    changes
+        Other values of the table's entries, for all of `names`.
+    """
+    for name in names:
+        flags = [SHORT[name]] if name in SHORT else []
+        parser.add_argument(*flags, name, **{**OPTIONS[name], **changes})
+
+
+def model_keywords(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords `modes`, `num_steps`, `velocity_scale` and, for other fields, `model` as plain data:
+    what `result.json` and a label run record."""
+    from fourierreg.model.model import Model
+
+    given = {name: getattr(options, name) for name in KEYWORDS}
+    others = ("power", "reference_length", "integrator", "dynamics", "similarity")
+    fields = {name: getattr(options, name) for name in others if hasattr(options, name)}
+    plain = Model(**fields).to_dict()
+    return {**given, "model": plain} if plain else given
+
+
+def model_of_options(options: argparse.Namespace) -> Any:
+    """The `Model` of a command's options."""
+    from fourierreg.model.model import model_of
+
+    keywords = model_keywords(options)
+    return model_of(keywords.pop("model", None), **keywords)
+
+
+def sigma_of(text: str | None) -> float | str | None:
+    """The value of --sigma: a number or "estimate"."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

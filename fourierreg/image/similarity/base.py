@@ -1,0 +1,96 @@
+"""The base class of the similarities, and the sums over voxels that they share."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fourierreg.backend import Array, array_module
+from fourierreg.image.voxels import value_and_slope, voxel_sums
+
+FLOOR = 1e-3  # of an image's variance: lower bound of the variance of a window
+
+
+class Similarity(ABC):
+    """Base class of the similarities: one method per quantity that a registration needs."""
+
+    gaussian: ClassVar[bool] = False  # whether γ/2 Dist is a Gaussian negative log likelihood
+    capturable: ClassVar[bool] = False  # whether a CUDA graph can hold it (`CapturedGraph`)
+
+    def value_and_force(
+        self, source: Array, target: Array, u: Array, spacing: tuple, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Dist (pairs,) at a displacement, and its force (pairs, d, N_1, …, N_d) per mm."""
+        deformed, slope = value_and_slope(source, u, spacing)
+        value, half = self.value_and_half_derivative(deformed, target, source, mask)
+        return value, slope * half[:, None]
+
+    @abstractmethod
+    def value_and_half_derivative(
+        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Dist, and ½ dDist/dI at every voxel of the deformed image I."""
+
+    @abstractmethod
+    def curvature(
+        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+    ) -> Any:
+        """½ d²Dist/dI² near a good match, broadcastable over the voxels. It only scales the
+        unknowns of the optimizer."""
+
+
+def _voxel_axes(field):
+    return tuple(range(1, field.ndim))
+
+
+def total(field):
+    """Sum over the voxels of every pair in double precision, (pairs, 1, …, 1)."""
+    return as_column(voxel_sums(field), field)
+
+
+def per_pair(total):
+    """(pairs, 1, …, 1) to (pairs,)."""
+    return total.reshape(-1)
+
+
+def as_column(values, image):
+    """(pairs,) to (pairs, 1, …, 1), for the voxels of `image`."""
+    return values.reshape(-1, *[1] * (image.ndim - 1))
+
+
+def masked(field, mask):
+    return field if mask is None else field * mask
+
+
+def voxel_count(image, mask):
+    """M, the number of voxels that count, (pairs, 1, …, 1)."""
+    if mask is None:
+        xp = array_module(image)
+        return xp.full((image.shape[0], *[1] * (image.ndim - 1)), float(np.prod(image.shape[1:])))
+    return total(mask)
+
+
+def centered(image, mask, count):
+    """Image minus its mean over the mask; zero outside."""
+    mean = total(masked(image, mask)) / count
+    return masked(image - mean.astype(image.dtype), mask)
+
+
+def intensity_range(image, xp, mask=None):
+    """Smallest and largest value of every pair, over the mask, in double precision."""
+    low = image if mask is None else xp.where(mask, image, np.inf)
+    high = image if mask is None else xp.where(mask, image, -np.inf)
+    axes = _voxel_axes(image)
+    return (
+        xp.min(low, axis=axes, keepdims=True).astype(np.float64),
+        xp.max(high, axis=axes, keepdims=True).astype(np.float64),
+    )
+
+
+def variance(image, mask=None):
+    """Variance of the voxels of an undeformed image over the mask; 1 for a constant image."""
+    xp, count = array_module(image), voxel_count(image, mask)
+    mean = total(masked(image, mask)) / count
+    deviation = masked(image.astype(np.float64) - mean, mask)
+    result = total(deviation * deviation) / count
+    return xp.where(result > 0, result, 1.0)

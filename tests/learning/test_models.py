@@ -1,0 +1,161 @@
+"""Saved networks: those of the package, of older versions, and under another Keras backend."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import fourierreg
+from fourierreg.data.template import FIELD_OF_VIEW, template_brain
+from fourierreg.errors import InputError
+from fourierreg.learning.card import MEMBER, read_card
+from fourierreg.learning.network import ARCHITECTURES, build_network
+from fourierreg.learning.pretrained import shipped_models
+from fourierreg.simulation.bullseye import bullseye, random_ellipses
+from fourierreg.simulation.pair import simulate_matched_pair, simulate_pair
+from fourierreg.spectral.metric import Metric
+from tests.learning.data import GRID
+
+
+def rewrite(path, out, member, change):
+    """Copy a ``.keras`` file with the text of one member changed."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, change(content.decode()) if name == member else content)
+    return out
+
+
+def test_files_without_a_model_card_are_refused(tmp_path):
+    path = tmp_path / "plain.keras"
+    build_network((16, 16), filters=2).save(path)
+    with pytest.raises(InputError, match=r"has no model_card\.json"):
+        fourierreg.load_model(path)
+    path.write_text("not a zip file")
+    with pytest.raises(InputError, match=r"is not a \.keras file"):
+        fourierreg.load_model(path)
+
+
+def test_keras_loads_a_file_with_a_card(brain_model):
+    keras.models.load_model(brain_model)
+    assert read_card(brain_model)["grid"] == list(GRID)
+
+
+@pytest.mark.parametrize("missing", ["format", "modes", "reference_length_mm", "scores"])
+def test_a_card_of_an_older_version_is_refused_in_one_line(brain_model, tmp_path, missing):
+    def without(text):
+        return json.dumps({k: v for k, v in json.loads(text).items() if k != missing})
+
+    old = rewrite(brain_model, tmp_path / "old.keras", MEMBER, without)
+    with pytest.raises(InputError, match=r"^model: .*another version; train it again$"):
+        fourierreg.load_model(old)
+
+
+def test_a_network_with_a_layer_of_an_older_package_layout_is_refused_in_one_line(
+    brain_model, tmp_path
+):
+    def renamed(text):
+        assert '"class_name": "ReLU"' in text
+        old_layer = '"class_name": "OldLayer"'
+        config = json.loads(text.replace('"class_name": "ReLU"', old_layer))
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "OldLayer":
+                layer |= {"module": "fourierreg.network", "registered_name": "fourierreg>OldLayer"}
+        return json.dumps(config)
+
+    old = rewrite(brain_model, tmp_path / "old.keras", "config.json", renamed)
+    with pytest.raises(InputError, match=r"^model: Keras .* cannot load .*; train it again$"):
+        fourierreg.load_model(old)
+
+
+def test_a_network_with_layer_names_of_an_older_version_predicts_the_same(brain_model, tmp_path):
+    """Layers were named ``…_normalisation``."""
+    old = rewrite(
+        brain_model,
+        tmp_path / "old.keras",
+        "config.json",
+        lambda text: text.replace("normalization", "normalisation"),
+    )
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((1, *GRID, 1), dtype=np.float32) for name in ("source", "target")}
+    first, second = (
+        keras.ops.convert_to_numpy(fourierreg.load_model(path).network(inputs))
+        for path in (brain_model, old)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+OTHER_BACKEND = """
+import sys, numpy as np, keras
+assert keras.backend.backend() == "jax"
+with np.load("inputs.npz") as inputs:
+    inputs = {name: inputs[name] for name in inputs}
+for name in sys.argv[1:]:
+    model = keras.models.load_model(name + ".keras")
+    np.save(name + ".npy", np.asarray(model(inputs, training=False)))
+"""
+
+
+@pytest.mark.slow
+def test_networks_saved_under_tensorflow_predict_the_same_under_jax(tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = {n: rng.random((2, 16, 18, 20, 1), dtype=np.float32) for n in ("source", "target")}
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    here = {}
+    for name in ARCHITECTURES:
+        model = build_network((16, 18, 20), name, filters=2, activation="prelu", mean=1.0)
+        for layer in model.layers:  # statistics other than 0 and 1
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.moving_mean.assign(rng.normal(0, 0.1, layer.moving_mean.shape))
+                layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
+        model.save(tmp_path / f"{name}.keras")
+        here[name] = keras.ops.convert_to_numpy(model(inputs, training=False))
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", OTHER_BACKEND, *ARCHITECTURES]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    for name, values in here.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_networks_of_the_package_load_by_name_and_are_below_10_mb(name):
+    model = fourierreg.load_model(name)
+    keras.models.load_model(model.path)
+    assert model.path.stat().st_size <= 10e6
+    assert model.card["name"] == name and model.card["licence"]
+    assert model.card["scores"]["test"]["all"]["r_squared"] > 0.5
+
+
+def test_brain_3d_distinguishes_rough_from_smooth_maps_of_the_template():
+    """The template is not among the images that it was trained on."""
+    model = fourierreg.load_model("brain-3d")
+    image, _ = template_brain(64)
+    spacing, errors = (FIELD_OF_VIEW / 64,) * 3, []
+    for alpha in (3.5, 10.0):
+        metric = Metric.create((64,) * 3, spacing=spacing, alpha=alpha)
+        for seed in range(2):
+            pair = simulate_matched_pair(image, metric, common_alpha=12.0, sigma=0.03, seed=seed)
+            found = fourierreg.predict_alpha(model, pair.source, pair.target, spacing=spacing)
+            errors.append(np.log(found.alpha / alpha))
+    low, high = np.reshape(errors, (2, 2))
+    assert np.abs(errors).mean() < 0.4
+    assert min(high) + np.log(10) > max(low) + np.log(3.5)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 5.0])
+def test_bullseye_2d_recovers_alpha_of_new_ellipses(alpha):
+    """At scales of α in its training data."""
+    model = fourierreg.load_model("bullseye-2d")
+    errors = []
+    for seed in range(10):
+        rng = np.random.default_rng([seed, round(10 * alpha)])
+        source = bullseye((100, 100), **random_ellipses((100, 100), rng))
+        pair = simulate_pair(source, alpha=alpha, velocity_scale=0.1, sigma=0.03, seed=rng)
+        found = fourierreg.predict_alpha(model, pair.source, pair.target)
+        errors.append(np.log(found.alpha / alpha))
+    assert np.median(np.abs(errors)) < 0.25
