@@ -11,7 +11,7 @@ ants = pytest.importorskip("ants")
 
 
 @pytest.mark.parametrize("same_grid", [True, False])
-def test_ants_reads_our_warps(same_grid, tmp_path):
+def test_ants_reproduces_the_deformed_images(same_grid, tmp_path):
     source, target = write_pair(tmp_path, same_grid=same_grid)
     out = tmp_path / "run"
     command = ["register", str(source), str(target), "--alpha", "2", "-o", str(out)]
@@ -28,7 +28,7 @@ def test_ants_reads_our_warps(same_grid, tmp_path):
     assert np.abs(ours).max() > 0.5
     np.testing.assert_allclose(theirs, ours, atol=2e-3)
 
-    # On a grid that reaches beyond the warp's own, where ITK has no displacement.
+    # On a grid that extends beyond that of the warp, where ITK takes a displacement of zero.
     wide = tmp_path / "wide.nii.gz"
     grid = nib.load(target)
     affine = grid.affine @ np.array([[1, 0, 0, -5], [0, 1, 0, -4], [0, 0, 1, -3], [0, 0, 0, 1]])
@@ -39,7 +39,7 @@ def test_ants_reads_our_warps(same_grid, tmp_path):
     theirs = applied(source, wide, "1Warp.nii.gz") / scale
     np.testing.assert_allclose(theirs, nib.load(ours_wide).get_fdata() / scale, atol=5e-3)
 
-    # The inverse warp takes the target back: closer to the source than the target itself was.
+    # The inverse warp brings the target closer to the source than it was.
     if same_grid:
         back = applied(target, source, "1InverseWarp.nii.gz")
         original = nib.load(source).get_fdata()

@@ -6,11 +6,15 @@ image grid where that is coarser), must stay above `MIN_DETERMINANT`, so that it
 those points too.
 """
 
+from typing import Any
+
 import numpy as np
 
-from fourierreg.backend import array_module, to_numpy
+from fourierreg.backend import Array, array_module, to_numpy
 from fourierreg.backend.tables import cached_table
+from fourierreg.geodesic.shooting import Geodesic
 from fourierreg.image.voxels import displacement_extremes
+from fourierreg.spectral.band import Band
 from fourierreg.spectral.transform import synthesis
 
 MIN_DETERMINANT = 0.05
@@ -18,12 +22,12 @@ MAX_DISPLACEMENT = 0.25  # fraction of the field of view
 POINTS_PER_WAVELENGTH = 12
 
 
-def is_diffeomorphism(geodesic, shape):
+def is_diffeomorphism(geodesic: Geodesic, shape: tuple[int, ...]) -> np.ndarray:
     """Whether the end map of every pair is a diffeomorphism on a grid of `shape`, (pairs,)."""
     return accepted(*(to_numpy(quantity) for quantity in measure(geodesic, shape)[0]))
 
 
-def measure(geodesic, shape):
+def measure(geodesic: Geodesic, shape: tuple[int, ...]) -> tuple[list[Array], Array, Array]:
     """What decides whether end maps are diffeomorphisms, on the device.
 
     Returns
@@ -49,16 +53,18 @@ def measure(geodesic, shape):
     return [finite, extremes[..., 0], extremes[..., 1]], u, coefficients
 
 
-def accepted(finite, displacement, negative_determinant):
+def accepted(
+    finite: np.ndarray, displacement: np.ndarray, negative_determinant: np.ndarray
+) -> np.ndarray:
     """Whether end maps are diffeomorphisms, from the quantities of `measure` on the host."""
     return (finite > 0) & (displacement <= 1) & (-negative_determinant > MIN_DETERMINANT)
 
 
-def displacement_limits(band):
+def displacement_limits(band: Band) -> list[float]:
     """Largest displacement allowed along each axis, in mm."""
     return [MAX_DISPLACEMENT * length for length in band.extent]
 
 
 @cached_table()
-def _coefficient_limits(band, xp):
+def _coefficient_limits(band: Band, xp: Any) -> Array:
     return xp.asarray(np.reshape(displacement_limits(band), (-1, *[1] * band.ndim)))

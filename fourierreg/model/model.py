@@ -144,14 +144,14 @@ def model_of(model: Model | dict | None, **keywords: Any) -> Model:
     return model.with_fields(**keywords)
 
 
-def _check_modes(value):
+def _check_modes(value: Any) -> int | tuple[int, ...]:
     """`modes` as an int or a tuple of int."""
     if np.ndim(value) == 0:
         return checks.count("modes", value, minimum=3)
     return tuple(checks.count("modes", n, minimum=3) for n in value)
 
 
-def _check_names(argument, given, kind):
+def _check_names(argument: str, given: dict[str, Any], kind: Any) -> None:
     """Refuse names that are not fields of a dataclass."""
     known = [f.name for f in fields(kind)]
     unknown = sorted(set(given) - set(known))

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fourierreg.image.deformation import gradient
 from fourierreg.image.similarity import Similarity, SumOfSquares
 from fourierreg.image.voxels import value_and_slope
 from fourierreg.model import end_map
-from fourierreg.model.hessian import data_curvature
+from fourierreg.model.hessian import DataCurvature, data_curvature
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.metric import MetricBatch
 from fourierreg.spectral.transform import analysis, synthesis
@@ -86,7 +86,15 @@ class Problem:
     coefficient_dtype: ClassVar[type] = np.complex128  # of the unknown velocity
 
     @classmethod
-    def of_pair(cls, source, target, spacing, weight=1.0, mask=None, **options) -> "Problem":
+    def of_pair(
+        cls,
+        source: Array,
+        target: Array,
+        spacing: tuple[float, ...],
+        weight: float = 1.0,
+        mask: Array | None = None,
+        **options: Any,
+    ) -> "Problem":
         """The problem of one pair of images without an axis of pairs."""
         mask = None if mask is None else mask[None]
         return cls(source[None], target[None], spacing, np.array([float(weight)]), mask, **options)
@@ -118,7 +126,7 @@ class Problem:
         )
 
     @property
-    def batch_key(self):
+    def batch_key(self) -> tuple | None:
         """Problems with the same key can be concatenated; None: never."""
         return (
             self.source.shape[1:],
@@ -149,7 +157,7 @@ class Problem:
         return self._device_weight.reshape(-1, *[1] * ndim)
 
     @functools.cached_property
-    def _device_weight(self):
+    def _device_weight(self) -> Array:
         return array_module(self.source).asarray(self.weight)
 
     def evaluate(self, v: Array, metric: MetricBatch) -> Evaluation:
@@ -166,7 +174,7 @@ class Problem:
         total, prior, likelihood = energies
         return Evaluation(total, prior, likelihood, slope, geodesic)
 
-    def measure(self, v: Array, metric: MetricBatch):
+    def measure(self, v: Array, metric: MetricBatch) -> tuple[Array, Array, Geodesic]:
         """The device's part of `evaluate`; with a capturable similarity nothing waits for it.
 
         Returns
@@ -201,7 +209,7 @@ class Problem:
         )
         return [np.where(good, energy, math.inf) for energy in (prior + misfit, prior, misfit)]
 
-    def _dissimilarity(self, geodesic, u):
+    def _dissimilarity(self, geodesic: Geodesic, u: Array) -> tuple[Array, Array]:
         """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
         if self.gradient == "jacobi":
             deformed, _ = value_and_slope(self.source, u, self.spacing)
@@ -215,7 +223,7 @@ class Problem:
         )
         return distance, self.pull_back(geodesic, force)
 
-    def _to_band(self, force, geodesic):
+    def _to_band(self, force: Array, geodesic: Geodesic) -> Array:
         """L² gradient on the band of a sum over voxels with that force on u."""
         xp = array_module(force)
         return float(np.prod(self.shape)) * analysis(force, geodesic.metric.band, xp)
@@ -224,7 +232,7 @@ class Problem:
         """Gradient with respect to v₀, in the metric, of a sum over voxels with that force on u."""
         return pull_back(geodesic, self._to_band(force, geodesic))
 
-    def check_diffeomorphism(self, geodesic: Geodesic):
+    def check_diffeomorphism(self, geodesic: Geodesic) -> tuple[list[Array], Array]:
         """The quantities of `end_map.measure`, and the end displacement on this grid."""
         quantities, u, coefficients = end_map.measure(geodesic, self.shape)
         kind = self.source.dtype.type
@@ -232,7 +240,7 @@ class Problem:
             u = synthesis(coefficients, geodesic.metric.band, self.shape, kind, array_module(u))
         return quantities, u
 
-    def curvature(self, geodesic: Geodesic, exact: bool = False):
+    def curvature(self, geodesic: Geodesic, exact: bool = False) -> DataCurvature:
         """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""
         return data_curvature(self, geodesic, exact)
 

@@ -59,7 +59,7 @@ def run_all(coroutines: Sequence[Coroutine]) -> list[Any]:
     waiting: dict[int, Request] = {}
     served = [0] * len(coroutines)
 
-    def resume(index, result=None):
+    def resume(index: int, result: Any = None) -> None:
         coroutine = coroutines[index]
         try:
             if isinstance(result, Exception):
@@ -88,16 +88,17 @@ def run_all(coroutines: Sequence[Coroutine]) -> list[Any]:
     return results
 
 
-def _next_batch(waiting, served):
+def _next_batch(waiting: dict[int, Request], served: list[int]) -> list[int]:
     """The coroutines whose requests are run next."""
-    batches = defaultdict(list)
+    batches: dict[Any, list[int]] = defaultdict(list)
     for index, request in waiting.items():
         key = index if request.batch_key is None else request.batch_key
         batches[type(request), key].append(index)
-    return sorted(max(batches.values(), key=lambda b: (len(b), -min(served[i] for i in b))))
+    largest = max(batches.values(), key=lambda batch: (len(batch), -min(served[i] for i in batch)))
+    return sorted(largest)
 
 
-def _run_batch(requests):
+def _run_batch(requests: list[Request]) -> list[Any]:
     """Results of a batch. If it raises, its requests are run one by one, to find which one does."""
     try:
         return requests[0].run(requests)

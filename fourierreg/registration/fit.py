@@ -130,7 +130,7 @@ class _Fit:
             min_decrease=tolerance * math.sqrt(band.degrees_of_freedom),
             window=WINDOW,
             max_iterations=max_iterations,
-            callback=lambda row, norm: record(row, *self.energies[1:, row], norm),
+            callback=lambda row, norm: record(row, *map(float, self.energies[1:, row]), norm),
             capture=self.problem.similarity.capturable,
         )
         velocity = self._unpack(self.xp.stack([row.x for row in rows]))

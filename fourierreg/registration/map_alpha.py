@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from fourierreg import checks
@@ -118,44 +119,34 @@ def map_alpha(
     return run(estimate(**keywords))
 
 
-def estimate(
-    source: Any,
-    target: Any,
-    *,
-    spacing: Any,
-    modes: Any,
-    num_steps: Any,
-    velocity_scale: Any,
-    model: Any,
-    posterior: str,
-    sigma: Any,
-    decimation: Any,
-    alpha0: float,
-    alpha_prior: Any,
-    optimizer: Any,
-    mask: Any,
-    jacobian: str,
-    num_probes: int,
-    pad: bool,
-    uncertainty: Any,
-    evidence: bool,
-    max_iterations: int,
-    callback: Any,
-) -> Coroutine:
-    """`map_alpha` as a coroutine (`fourierreg.optim.batching`) that returns the `Registration`."""
-    began = time.perf_counter()
-    model = model_of(model, modes=modes, num_steps=num_steps, velocity_scale=velocity_scale)
-    prior = _check_options(model, posterior, jacobian, num_probes, alpha0, alpha_prior)
-    descent = _descent_options(optimizer, posterior, model)
-    samples, noise = sample_count(uncertainty, model), noise_of(sigma, decimation)
-    if evidence:
+def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any) -> Coroutine:
+    """`map_alpha` as a coroutine (`fourierreg.optim.batching`) that returns the `Registration`.
+
+    `keywords` are all others of `map_alpha`.
+    """
+    began, given = time.perf_counter(), SimpleNamespace(**keywords)
+    fields = {name: keywords[name] for name in ("modes", "num_steps", "velocity_scale")}
+    model = model_of(given.model, **fields)
+    prior = _check_options(
+        model, given.posterior, given.jacobian, given.num_probes, given.alpha0, given.alpha_prior
+    )
+    descent = _descent_options(given.optimizer, given.posterior, model)
+    samples, noise = sample_count(given.uncertainty, model), noise_of(given.sigma, given.decimation)
+    if given.evidence:
         check_likelihood("evidence", model)
-    inputs = read_inputs(source, target, model, alpha=alpha0, spacing=spacing, mask=mask, pad=pad)
+    placed = {"spacing": given.spacing, "mask": mask, "pad": given.pad}
+    inputs = read_inputs(source, target, model, alpha=given.alpha0, **placed)
     small = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
-    exact = jacobian == "exact" or (jacobian == "auto" and small)
+    exact = given.jacobian == "exact" or (given.jacobian == "auto" and small)
     state = Multiresolution(inputs.problem, inputs.metric, noise, callback)
     search = AlphaSearch(
-        state, posterior, exact, num_probes, prior, math.log(alpha0), max_iterations
+        state,
+        given.posterior,
+        exact,
+        given.num_probes,
+        prior,
+        math.log(given.alpha0),
+        given.max_iterations,
     )
     root = yield from (search.run() if descent is None else search.run_algorithm_1(descent))
     interval = math.nan, math.nan
@@ -168,9 +159,9 @@ def estimate(
         began=began,
         exact=exact,
         samples=samples,
-        evidence=evidence,
+        evidence=given.evidence,
         interval=interval,
-        problem=_diagnosis(root, search, alpha0),
+        problem=_diagnosis(root, search, given.alpha0),
     )
 
 

@@ -39,30 +39,30 @@ class Similarity(ABC):
         unknowns of the optimizer."""
 
 
-def _voxel_axes(field):
+def _voxel_axes(field: Array) -> tuple[int, ...]:
     return tuple(range(1, field.ndim))
 
 
-def total(field):
+def total(field: Array) -> Array:
     """Sum over the voxels of every pair in double precision, (pairs, 1, …, 1)."""
     return as_column(voxel_sums(field), field)
 
 
-def per_pair(total):
+def per_pair(total: Array) -> Array:
     """(pairs, 1, …, 1) to (pairs,)."""
     return total.reshape(-1)
 
 
-def as_column(values, image):
+def as_column(values: Array, image: Array) -> Array:
     """(pairs,) to (pairs, 1, …, 1), for the voxels of `image`."""
     return values.reshape(-1, *[1] * (image.ndim - 1))
 
 
-def masked(field, mask):
+def masked(field: Array, mask: Array | None) -> Array:
     return field if mask is None else field * mask
 
 
-def voxel_count(image, mask):
+def voxel_count(image: Array, mask: Array | None) -> Array:
     """M, the number of voxels that count, (pairs, 1, …, 1)."""
     if mask is None:
         xp = array_module(image)
@@ -70,13 +70,13 @@ def voxel_count(image, mask):
     return total(mask)
 
 
-def centered(image, mask, count):
+def centered(image: Array, mask: Array | None, count: Array) -> Array:
     """Image minus its mean over the mask; zero outside."""
     mean = total(masked(image, mask)) / count
     return masked(image - mean.astype(image.dtype), mask)
 
 
-def intensity_range(image, xp, mask=None):
+def intensity_range(image: Array, xp: Any, mask: Array | None = None) -> tuple[Array, Array]:
     """Smallest and largest value of every pair, over the mask, in double precision."""
     low = image if mask is None else xp.where(mask, image, np.inf)
     high = image if mask is None else xp.where(mask, image, -np.inf)
@@ -87,7 +87,7 @@ def intensity_range(image, xp, mask=None):
     )
 
 
-def variance(image, mask=None):
+def variance(image: Array, mask: Array | None = None) -> Array:
     """Variance of the voxels of an undeformed image over the mask; 1 for a constant image."""
     xp, count = array_module(image), voxel_count(image, mask)
     mean = total(masked(image, mask)) / count

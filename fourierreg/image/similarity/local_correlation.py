@@ -58,7 +58,9 @@ class LocalCorrelation(Similarity):
         _, _, (_, _, a, ratio, _) = self._window_terms(deformed, target, source, mask)
         return self._window_sum(a * ratio)
 
-    def _window_terms(self, deformed, target, source, mask):
+    def _window_terms(
+        self, deformed: Array, target: Array, source: Array, mask: Array | None
+    ) -> tuple[Array, Array, tuple[Array, ...]]:
         """Centered images, and per window: means, a = A/BC, A/B, r² (a and r² zero outside)."""
         xp = array_module(deformed, target)
         kind, count = deformed.dtype.type, voxel_count(deformed, mask)
@@ -78,7 +80,7 @@ class LocalCorrelation(Similarity):
         a = masked(across / (own * other), mask)
         return i, t, (mean_i, mean_t, a, across / own, a * across)
 
-    def _window_sum(self, field):
+    def _window_sum(self, field: Array) -> Array:
         """Sum over the window around every voxel (its own adjoint)."""
         xp = array_module(field)
         for axis in range(1, field.ndim):
@@ -88,7 +90,7 @@ class LocalCorrelation(Similarity):
 
 
 @cached_table()
-def _window_matrix(points, radius, dtype, xp):
+def _window_matrix(points: int, radius: int, dtype: Any, xp: Any) -> Array:
     """Circulant 0/1 matrix of one axis: which voxels are in the window around which."""
     offset = np.arange(points)
     distance = np.minimum(offset, points - offset)

@@ -70,7 +70,9 @@ class MutualInformation(Similarity):
         within = xp.sum(joint * (bins - mean) ** 2, axis=(1, 2))
         return 1.0 / (as_column(within, deformed) * width**2 + FLOOR * variance(source))
 
-    def _histogram(self, deformed, target, source, mask):
+    def _histogram(
+        self, deformed: Array, target: Array, source: Array, mask: Array | None
+    ) -> tuple[Array, Array, Array, Array]:
         """Joint histogram p_ij (pairs, bins, bins); per voxel, the flat index of its first cell and
         the distance of its intensity beyond that row; the width of a row."""
         xp, kind, bins = array_module(deformed, target), deformed.dtype.type, self.bins
@@ -96,13 +98,13 @@ class MutualInformation(Similarity):
         return joint.reshape(pairs, bins, bins), index, beyond, width
 
 
-def _spline(x, xp):
+def _spline(x: Array, xp: Any) -> Array:
     """Cubic B-spline at |x| <= 2."""
     x = xp.abs(x)
     return xp.where(x < 1, (4 - 6 * x**2 + 3 * x**3) / 6, xp.maximum(2 - x, 0) ** 3 / 6)
 
 
-def _spline_slope(x, xp):
+def _spline_slope(x: Array, xp: Any) -> Array:
     """Derivative of `_spline`."""
     size = xp.abs(x)
     inner = (1.5 * size - 2) * x
