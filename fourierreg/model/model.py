@@ -9,7 +9,14 @@ import numpy as np
 from fourierreg import checks
 from fourierreg.errors import InputError, InputTypeError
 from fourierreg.geodesic.shooting import DYNAMICS, INTEGRATORS
-from fourierreg.image.similarity import SIMILARITIES, Similarity, name_of, similarity_of
+from fourierreg.image.similarity import (
+    SIMILARITIES,
+    Similarity,
+    UnavailableSimilarity,
+    describe,
+    name_of,
+    similarity_of,
+)
 from fourierreg.spectral.metric import Metric
 
 SPACES = ("bandlimited", "full")
@@ -110,8 +117,10 @@ class Model:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {k: value for k, value in plain.items() if value != getattr(default, k)}
         if "similarity" in plain:
-            options = asdict(plain["similarity"])
-            plain["similarity"] = [name_of(plain["similarity"]), options]
+            similarity = plain["similarity"]
+            known = name_of(similarity) in SIMILARITIES
+            options = asdict(similarity) if known else {"description": describe(similarity)}
+            plain["similarity"] = [name_of(similarity), options]
         return plain
 
     @classmethod
@@ -127,7 +136,9 @@ class Model:
         _check_names("model", plain, cls)
         if not isinstance(plain.get("similarity", ""), str):
             name, options = plain["similarity"]
-            kind = SIMILARITIES[checks.choice("similarity", name, tuple(SIMILARITIES))]
+            kind: Any = UnavailableSimilarity
+            if set(options) != {"description"}:
+                kind = SIMILARITIES[checks.choice("similarity", name, tuple(SIMILARITIES))]
             _check_names(f"similarity {name}", options, kind)
             plain["similarity"] = kind(**options)
         return cls(**plain)

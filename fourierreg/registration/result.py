@@ -233,9 +233,11 @@ def _from_format_2(header: dict[str, Any]) -> dict[str, Any]:
     names = ("num_steps", "integrator", "dynamics", "space", "similarity")
     model = {name: header.pop(name) for name in names}
     called = re.fullmatch(r"(\w+)\((\w+)=(\d+)\)", model["similarity"])
-    if called:  # such as LocalCorrelation(radius=2)
-        kinds = {kind.__name__: name for name, kind in SIMILARITIES.items()}
+    kinds = {kind.__name__: name for name, kind in SIMILARITIES.items()}
+    if called and called[1] in kinds:  # such as LocalCorrelation(radius=2)
         model["similarity"] = [kinds[called[1]], {called[2]: int(called[3])}]
+    elif model["similarity"] not in SIMILARITIES:  # a class of the user's own
+        model["similarity"] = ["own", {"description": model["similarity"]}]
     metric = header["metric"]
     model |= {name: metric[name] for name in ("power", "reference_length", "velocity_scale")}
     model["modes"] = metric["band"]["modes"]

@@ -59,6 +59,8 @@ def test_products(compiled):
     laws.close(actual, expected)
     inverse, gradient, trial_gradient, step, memory = inputs
     y = trial_gradient - gradient
-    rows = np.concatenate([memory.reshape(ROWS, -1, SIZE), np.stack([step, y, trial_gradient], 1)], axis=1)
+    rows = np.concatenate(
+        [memory.reshape(ROWS, -1, SIZE), np.stack([step, y, trial_gradient], 1)], axis=1
+    )
     columns = np.stack([step, y, inverse * y, trial_gradient, inverse * trial_gradient], axis=1)
     laws.close(expected, np.einsum("rip,rjp->rij", rows, columns))

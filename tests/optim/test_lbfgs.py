@@ -194,7 +194,9 @@ class Learner:
         self.vectors = Vectors(zeros, zeros, xp.asarray(inverse), pairs)
         counts = [0 if known is None else known.steps.shape[0] for known in pairs]
         products = self.vectors.pair_products()
-        self.memory = LimitedMemory(np.full(rows, gamma), counts, *products, to_numpy(self.vectors.products()))
+        self.memory = LimitedMemory(
+            np.full(rows, gamma), counts, *products, to_numpy(self.vectors.products())
+        )
 
     def accept(self, s, y, needs_direction=False):
         """Accept a step along which the gradient changes by y; returns the slots of the pairs."""

@@ -8,6 +8,7 @@ import pytest
 from fourierreg.optim.batching import run
 from fourierreg.optim.root import FOUND, NO_OPTIMUM, NOT_CONVERGED, Root, find_root
 
+
 def find(slope_at, start, **limits):
     """`find_root` of a plain function, which requests nothing."""
 

@@ -12,7 +12,7 @@ import pytest
 import fourierreg
 from fourierreg.backend import backend_of, to_numpy
 from fourierreg.errors import InputError
-from fourierreg.image.similarity import LocalCorrelation
+from fourierreg.image.similarity import LocalCorrelation, SumOfSquares
 from fourierreg.simulation.bullseye import bullseye
 from fourierreg.simulation.pair import simulate_pair
 
@@ -141,3 +141,22 @@ print([name for name in unwanted if name in sys.modules])
     command = [sys.executable, "-c", code]
     outcome = subprocess.run(command, capture_output=True, text=True, check=True)
     assert outcome.stdout.strip() == "[]"
+
+
+class Own(SumOfSquares):
+    """A similarity of the user's own, not a dataclass."""
+
+    def __repr__(self):
+        return "Own()"
+
+
+def test_a_result_of_an_own_similarity_is_saved_and_loaded(tmp_path):
+    source = bullseye((24, 22), outer=(8.0, 7.0), inner=(4.0, 3.0))
+    result = fourierreg.register(source, source[::-1], modes=5, similarity=Own(), weight=50.0)
+    result.save(tmp_path / "own.npz")
+    again = fourierreg.Registration.load(tmp_path / "own.npz")
+    assert again.similarity == result.similarity == "Own()"
+    np.testing.assert_array_equal(again.displacement, result.displacement)
+    again.save(tmp_path / "own.npz")
+    with pytest.raises(ValueError, match=r"similarity: Own\(\) is not in this file"):
+        fourierreg.register(source, source[::-1], model=again.model, weight=50.0)

@@ -14,6 +14,20 @@ from fourierreg.image.similarity.correlation import Correlation
 from fourierreg.image.similarity.local_correlation import LocalCorrelation
 from fourierreg.image.similarity.mutual_information import MutualInformation
 from fourierreg.image.similarity.sum_of_squares import SumOfSquares
+from fourierreg.image.similarity.unavailable import UnavailableSimilarity
+
+__all__ = [
+    "SIMILARITIES",
+    "Correlation",
+    "LocalCorrelation",
+    "MutualInformation",
+    "Similarity",
+    "SumOfSquares",
+    "UnavailableSimilarity",
+    "describe",
+    "name_of",
+    "similarity_of",
+]
 
 SIMILARITIES: dict[str, type[Similarity]] = {
     "ssd": SumOfSquares,
