@@ -24,6 +24,7 @@ from fourierreg.labelling.folder import read_table
 
 FOLDS, TABLE = "brain_folds.csv", "brain_registrations.csv"
 METHODS = ("affine", "estimate", "prediction", "syn")
+SYN = ants_syn((40, 20, 0))
 
 
 def label_rows(work):
@@ -48,7 +49,7 @@ def measure(row, predicted):
     }
     fields = {name: result.displacement for name, result in results.items()}
     arrays = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
-    field, _ = ants_syn(*(a / foreground_scale(a) for a in arrays), grid.spacing)
+    field, _ = SYN(*(a / foreground_scale(a) for a in arrays), grid.spacing)
     fields |= {"affine": None, "syn": field}
     inside = results["estimate"].deformed != 0
     difference = (results["prediction"].deformed - results["estimate"].deformed)[inside]

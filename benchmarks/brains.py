@@ -1,9 +1,11 @@
 """Pairs of real brains for the benchmarks, from a folder of the user.
 
-The folder holds `{id}_t1.nii.gz` and `{id}_label.nii.gz`, all on one grid. It is given by --data or
-the environment variable FOURIERREG_DATA. The package distributes no brain images.
+The folder holds `{id}_t1.nii.gz` and `{id}_label.nii.gz`, all on one grid, and may hold landmarks,
+`{id}_afids.csv` with columns name, x, y, z (RAS mm). It is given by --data or the environment
+variable FOURIERREG_DATA. The package distributes no brain images.
 """
 
+import csv
 import os
 from pathlib import Path
 
@@ -37,3 +39,15 @@ def pairs(options):
     for name in options.pairs:
         first, second = name.split("-")
         yield name, load(options.data, first), load(options.data, second)
+
+
+def landmarks(folder, name):
+    """Landmarks of one brain by name, in mm along the axes of its grid; none without a file."""
+    path = Path(folder) / f"{name}_afids.csv"
+    if not path.exists():
+        return {}
+    image = nib.load(Path(folder) / f"{name}_t1.nii.gz")
+    to_voxels, spacing = np.linalg.inv(image.affine), image.header.get_zooms()[:3]
+    with path.open() as file:
+        points = {r["name"]: [float(r[axis]) for axis in "xyz"] for r in csv.DictReader(file)}
+    return {key: (to_voxels @ [*point, 1.0])[:3] * spacing for key, point in points.items()}

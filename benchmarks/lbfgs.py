@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.model import Model
 from fourierreg.registration.fit import PRECONDITIONER_SHARE, WINDOW, fit
-from fourierreg.registration.inputs import noise_of, read_inputs
+from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
+from fourierreg.registration.options import noise_of
 from fourierreg.spectral.band import pack, unpack
 
 TOLERANCE, MAX_ITERATIONS, ALPHA = 0.02, 500, 3.0

@@ -37,8 +37,9 @@ import fourierreg
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.learning.pretrained import shipped_models
 from fourierreg.registration.algorithm_1 import Descent, GradientDescent
-from fourierreg.registration.inputs import noise_of, read_inputs
+from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
+from fourierreg.registration.options import noise_of
 from fourierreg.simulation.pair import simulate_pair
 
 TABLE, PARTS_TABLE = "table_1.csv", "table_1_parts.csv"

@@ -1,6 +1,7 @@
 """Errors that users can mend: the command line prints them in one line, without a traceback.
 
-Every other exception is a bug of this package, or of a library, and keeps its traceback.
+So does it with a full disk (OSError) and memory that ran out (MemoryError). Every other exception
+is a bug of this package, or of a library, and keeps its traceback.
 """
 
 

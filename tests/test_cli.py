@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import importlib
 import json
 import os
 import signal
@@ -391,19 +392,30 @@ def test_an_interrupt_that_is_swallowed_stops_the_next_iteration(bar):
 
 
 def test_a_bug_keeps_its_traceback_and_asks_for_a_report(tmp_path, capsys, monkeypatch):
-    from fourierreg.registration import register as module
+    module = importlib.import_module("fourierreg.registration.register")  # not the function
 
     def broken(*arguments, **keywords):
         raise ValueError("operands could not be broadcast together")
 
-    monkeypatch.setattr(sys.modules["fourierreg.registration.register"], "read_inputs", broken)
-    assert module is not None
+    monkeypatch.setattr(module, "read_inputs", broken)
     source, target = write_pair(tmp_path)
     assert main(["register", str(source), str(target), "-o", str(tmp_path / "out"), *FAST]) == 3
     said = capsys.readouterr().err
     assert "Traceback" in said and "broadcast" in said
     assert "this is a bug (ValueError); please report it" in said.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_memory_that_runs_out_is_one_line(tmp_path, capsys, monkeypatch):
+    module = importlib.import_module("fourierreg.registration.register")  # not the function
+
+    def full(*arguments, **keywords):
+        raise MemoryError("8 GB")
+
+    monkeypatch.setattr(module, "read_inputs", full)
+    source, target = write_pair(tmp_path)
+    assert main(["register", str(source), str(target), "-o", str(tmp_path / "out"), *FAST]) == 2
+    assert capsys.readouterr().err.startswith("fourierreg register: out of memory (8 GB)")
 
 
 def test_register_takes_the_default_alpha_of_the_function(tmp_path):

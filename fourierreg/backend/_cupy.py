@@ -7,6 +7,7 @@ kept and reused.
 
 import collections
 import functools
+import gc
 import importlib
 
 from fourierreg.errors import BackendUnavailableError, MissingDependencyError
@@ -55,6 +56,7 @@ def held_memory():
 
 def release_memory():
     """Free the unused blocks of the default pool and of the contexts that no graph uses."""
+    gc.collect()
     library().get_default_memory_pool().free_all_blocks()
     for idle in _idle.values():
         contexts = [idle.pop() for _ in range(len(idle))]

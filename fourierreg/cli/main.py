@@ -63,13 +63,20 @@ def main(argv=None):
         text = _with_options(str(error), commands[options.command])
         print(f"fourierreg {options.command}: {text}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        print(
+            f"fourierreg {options.command}: out of memory{why}; use fewer modes, or smaller images",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:  # the reader of our output has closed it
         sys.stdout = None
         return 1
     except OSError as error:  # a disk or a permission, wherever it came up
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno == errno.ENOSPC
-        why = "the disk is full; free space" if full else f"{error.strerror or error}; see to it"
+        why = "the disk is full; free space" if full else f"{error.strerror or error}; resolve this"
         print(f"fourierreg {options.command}: {where}{why} and run again", file=sys.stderr)
         return 2
     except Exception as error:

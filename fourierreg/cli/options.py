@@ -18,7 +18,10 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "--power": {"type": float, "default": 3.0, "help": "exponent c of the metric (default 3)"},
     "--reference-length": {"type": float, "help": "ℓ in mm (default: field of view / 16)"},
     "--velocity-scale": {"type": float, "help": "s in mm (default ℓ/8)"},
-    "--num-steps": {"type": int, "help": "time steps of the geodesic (default 5)"},
+    "--num-steps": {
+        "type": int,
+        "help": "time steps of the geodesic (default 5; 10 in `simulate`)",
+    },
     "--integrator": {
         "choices": ["euler", "rk4"],
         "default": "euler",
@@ -72,7 +75,6 @@ MODEL = (
     "--dynamics",
 )
 LABELS = ("--source-labels", "--target-labels")
-KEYWORDS = ("modes", "num_steps", "velocity_scale")  # fields of `Model` that are keywords too
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) -> None:
@@ -93,9 +95,9 @@ def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) ->
 def model_keywords(options: argparse.Namespace) -> dict[str, Any]:
     """Keywords `modes`, `num_steps`, `velocity_scale` and, for other fields, `model` as plain data:
     what `result.json` and a label run record."""
-    from fourierreg.model.model import Model
+    from fourierreg.model.model import MODEL_KEYWORDS, Model
 
-    given = {name: getattr(options, name) for name in KEYWORDS}
+    given = {name: getattr(options, name) for name in MODEL_KEYWORDS}
     others = ("power", "reference_length", "integrator", "dynamics", "similarity")
     fields = {name: getattr(options, name) for name in others if hasattr(options, name)}
     plain = Model(**fields).to_dict()

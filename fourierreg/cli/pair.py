@@ -118,7 +118,8 @@ def _run_pair(options, function, parameters, doing):
     parameters["num_steps"] = result.model.num_steps
     rows, extra = alpha_rows(result), {}
     if result.log_evidence is not None:
-        rows.append(("log evidence", f"{result.log_evidence:.1f}"))
+        error = f"{result.log_evidence:.1f} ± {result.log_evidence_error:.1f} nats"
+        rows.append(("log evidence", error))
     if labels is not None:
         extra["dice"] = _dice(result, *labels)
         before, after = (extra["dice"][f"mean_{when}"] for when in ("before", "after"))

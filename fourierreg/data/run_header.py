@@ -34,7 +34,8 @@ def ensure_header(path: Path, parameters: Mapping[str, Any], argument: str) -> N
     """
     if path.exists():
         found = json.loads(path.read_text())["parameters"]
-        changed = sorted(key for key in parameters if found.get(key) != parameters[key])
+        names = {*found, *parameters}
+        changed = sorted(name for name in names if found.get(name) != parameters.get(name))
         if changed:
             raise InputError(
                 f"{argument}: {path.parent} holds results made with other values of "

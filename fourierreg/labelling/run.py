@@ -16,7 +16,7 @@ from fourierreg.data.structures import resolve_structures
 from fourierreg.errors import InputError
 from fourierreg.labelling.folder import DONE, FAILED, LabelFolder, input_files, pair_key
 from fourierreg.labelling.worker import failure_row, label_batch
-from fourierreg.model.model import model_of
+from fourierreg.model.model import MODEL_KEYWORDS, model_of
 from fourierreg.registration.map_alpha import map_alpha
 
 # Keywords of `map_alpha` that differ between pairs or have no column in a row.
@@ -29,7 +29,6 @@ EXCLUDED_SETTINGS = {
     "uncertainty",
     "evidence",
 }
-MODEL_KEYWORDS = ("modes", "num_steps", "velocity_scale")  # fields of `Model` that are keywords
 DEFAULT_BATCH = {"numpy": 1, "cupy": 32}  # pairs per job of a worker
 
 Row = dict[str, Any]

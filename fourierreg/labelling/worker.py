@@ -132,7 +132,7 @@ def _row(
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             result.save(Path(folder) / "velocity.npz")
-    except PAIR_ERRORS as error:
+    except Exception as error:  # also a bug: the other pairs of the batch keep their rows
         row = failure_row(pair, digests, error)
     row["batch"] = batch
     row["seconds"] = round(seconds + time.perf_counter() - start, 2)

@@ -18,7 +18,7 @@ from fourierreg.learning.inputs import check_sigma, prepare_pair
 from fourierreg.learning.pretrained import TrainedNetwork, load_model
 from fourierreg.learning.scores import ALL, SMALLEST_ALPHA
 from fourierreg.learning.sequence import stack_pairs
-from fourierreg.model.model import model_of
+from fourierreg.model.model import MODEL_KEYWORDS, model_of
 from fourierreg.registration.map_alpha import map_alpha
 from fourierreg.registration.result import Registration
 
@@ -114,8 +114,9 @@ def predict_alpha(
     prediction = predict_batch(network, [pair])[0]
     if refine:
         trained = _trained_settings(network.card, sigma)
-        if "model" in settings:  # its fields override those of the training
-            settings["model"] = {**trained["model"], **model_of(settings["model"]).to_dict()}
+        if "model" in settings:  # in place of that of the training
+            settings["model"] = model_of(settings["model"]).to_dict()
+            trained = {k: v for k, v in trained.items() if k not in ("model", *MODEL_KEYWORDS)}
         options = {**trained, **settings}
         prediction = _refine(prediction, source, target, spacing, options)
     return replace(prediction, seconds=time.perf_counter() - began)

@@ -56,7 +56,7 @@ class Slope(NamedTuple):
             Slope._make(
                 [
                     *(float(part[pair]) for part in self[:7]),
-                    None if derivative is None else derivative[pair : pair + 1],
+                    None if derivative is None else derivative[[pair]],
                 ]
             )
             for pair in range(self.value.size)

@@ -20,6 +20,7 @@ from fourierreg.image.similarity import (
 from fourierreg.spectral.metric import Metric
 
 SPACES = ("bandlimited", "full")
+MODEL_KEYWORDS = ("modes", "num_steps", "velocity_scale")  # fields that functions take as keywords
 # Steps by number of axes. In 3D five Euler steps give the Dice and the α of ten in three quarters
 # of the time; in 2D, where time matters less, ten are closer to the continuous geodesic.
 NUM_STEPS = {2: 10, 3: 5}

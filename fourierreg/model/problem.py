@@ -281,7 +281,8 @@ class Problem:
         if not self.similarity.gaussian:
             xp = array_module(g)
             bend = self.similarity.curvature(deformed, self.target, self.source, self.mask)
-            g = g * xp.sqrt(bend)[:, None].astype(g.dtype)
+            root = xp.sqrt(xp.asarray(bend) * xp.ones_like(deformed))
+            g = g * root[:, None].astype(g.dtype)
         return g if self.mask is None else g * self.mask[:, None]
 
     def deformed_gradient(self, geodesic: Geodesic) -> Array:

@@ -9,7 +9,7 @@ one batch; `run` drives one, whose requests are batches of one.
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Generator, Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 Coroutine = Generator["Request", Any, Any]
 
@@ -21,9 +21,13 @@ class Request(ABC):
     ----------
     batch_key : hashable or None
         Requests of one class with the same key can be run as one batch; None: only by itself.
+    repeatable : bool
+        Whether requests of a batch that raised may be run again one by one, to find which one
+        raises; else all of the batch get the exception.
     """
 
     batch_key: Hashable = None
+    repeatable: ClassVar[bool] = True
 
     @staticmethod
     @abstractmethod
@@ -99,12 +103,12 @@ def _next_batch(waiting: dict[int, Request], served: list[int]) -> list[int]:
 
 
 def _run_batch(requests: list[Request]) -> list[Any]:
-    """Results of a batch. If it raises, its requests are run one by one, to find which one does."""
+    """Results of a batch, or exceptions."""
     try:
         return requests[0].run(requests)
     except MemoryError:
         raise
     except Exception as error:
-        if len(requests) == 1:
-            return [error]
+        if len(requests) == 1 or not requests[0].repeatable:
+            return [error] * len(requests)
     return [_run_batch([request])[0] for request in requests]

@@ -19,7 +19,7 @@ LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: the limits of the search
 ALPHA_TOLERANCE, REFINEMENT_TOLERANCE = 0.03, 0.1  # of ln α, on the search grid and the finest
 MAX_ROUNDS = 5
 REFERENCE_ALPHA = 3.0  # at which σ and ρ are estimated first, whatever alpha0
-NOISE_REACH = 0.25  # of ln α, from where the noise was estimated
+NOISE_RANGE = 0.25  # of ln α, from where the noise was estimated
 SMOOTH_START = 4.0  # times alpha0: in 2D, with a strong likelihood, roughness is hard to lose
 
 
@@ -106,7 +106,7 @@ class AlphaSearch:
         σ and ρ cannot be inferred together with α: on real pairs the smaller α, the closer the
         fit and the smaller σ, which asks for a smaller α still. An estimated noise is therefore
         that of a registration at `REFERENCE_ALPHA`, or, if α turns out to lie beyond
-        `NOISE_REACH` of it, at that α. It belongs to the search grid, as does α. A given σ is
+        `NOISE_RANGE` of it, at that α. It belongs to the search grid, as does α. A given σ is
         that of the image's own voxels: α is corrected on the finest grid.
         """
         state, level, finest = self.state, self.state.search_level, self.state.finest
@@ -116,7 +116,7 @@ class AlphaSearch:
                 yield from self.settle_noise(level, reference)
             root, slope = yield from self.root(level)
             moved, reference = abs(root.log_alpha - reference), root.log_alpha
-            if not root.found or not estimated or moved <= NOISE_REACH:
+            if not root.found or not estimated or moved <= NOISE_RANGE:
                 break
         else:  # noise and α still move each other
             root = root._replace(ending=NOT_CONVERGED)

@@ -14,9 +14,7 @@ from fourierreg.model.uncertainty import displacement_sd
 from fourierreg.registration.result import Registration
 
 
-def assemble(
-    state, inputs, *, began, exact, samples=0, evidence=False, interval=None, problem=None
-):
+def assemble(state, inputs, *, began, exact, samples=0, evidence=0, interval=None, problem=None):
     """`Registration` of a finished `Multiresolution`.
 
     Parameters
@@ -29,7 +27,8 @@ def assemble(
         Form of J in the Hessian.
     samples : int
         Posterior samples for `displacement_sd`; 0 for none.
-    evidence : bool
+    evidence : int
+        Probes for `log_evidence` (bands too large for a dense one); 0 for none.
     interval : tuple of float, optional
         Of α, where it was inferred.
     problem : str, optional
@@ -41,6 +40,7 @@ def assemble(
     determinant = domain.crop(jacobian_determinant(u, metric.band.spacing))
     displacement, inverse = domain.crop(u), domain.crop(invert(u, metric.band.spacing))
     folds = int(state.xp.sum(determinant <= 0))
+    log_evidence, error = _log_evidence(state, exact, evidence) if evidence else (None, None)
     status, converged = _status(state, interval, problem, folds)
     return Registration(
         alpha=metric.alpha,
@@ -56,7 +56,8 @@ def assemble(
         deformed=_deformed(state, inputs, displacement),
         jacobian_determinant=determinant,
         displacement_sd=_displacement_sd(state, domain, exact, samples) if samples else None,
-        log_evidence=_log_evidence(state, exact) if evidence else None,
+        log_evidence=log_evidence,
+        log_evidence_error=error,
         history=tuple(state.history),
         converged=converged,
         status=status,
@@ -87,13 +88,13 @@ def _displacement_sd(state, domain, exact, samples):
     return domain.crop(deviation)
 
 
-def _log_evidence(state, exact):
-    """ln p(images | α, noise, model) by Laplace's method, in nats."""
+def _log_evidence(state, exact, num_probes):
+    """ln p(images | α, noise, model) by Laplace's method and its standard error, in nats."""
     problem = state.problem(state.finest)
     evaluation = problem.evaluate(state.velocity, state.metric)
     hessian = PosteriorHessian(state.metric, problem.curvature(evaluation.geodesic, exact))
-    negative, _ = negative_log_marginal(evaluation.total, hessian)
-    return -(float(negative[0]) + state.likelihood_normalizer())
+    negative, error = negative_log_marginal(evaluation.total, hessian, num_probes)
+    return -(float(negative[0]) + state.likelihood_normalizer()), float(error[0])
 
 
 def _status(state, interval, problem, folds):

@@ -16,6 +16,7 @@ from fourierreg.spectral.metric import MetricBatch
 
 PRECONDITIONER_SHARE = 0.01  # of the data's curvature in the diagonal that scales the unknowns
 WINDOW = 10  # iterations over which the decrease of the energy is judged
+NOT_FINITE = "the velocity is not finite: the registration diverged; use a larger alpha"
 SHRINKAGE = 0.8  # of a velocity that does not shoot to a diffeomorphism, until it does
 
 
@@ -75,9 +76,7 @@ def fit(
     """
     xp = array_module(start)
     finite = to_numpy(xp.all(xp.isfinite(start), axis=tuple(range(1, start.ndim))))
-    results: list[Minimum | Exception] = [
-        FloatingPointError("the initial velocity is not finite") for _ in finite
-    ]
+    results: list[Minimum | Exception] = [FloatingPointError(NOT_FINITE) for _ in finite]
     kept = [int(pair) for pair in np.flatnonzero(finite)]
     if 0 < len(kept) < finite.size:
         problem, metric, start = problem.select(kept), metric.select(kept), start[xp.asarray(kept)]
@@ -96,8 +95,16 @@ def fit(
 def admissible_start(
     problem: Problem, metric: MetricBatch, velocity: Array
 ) -> tuple[Array, Evaluation]:
-    """Finite velocities, shrunk until each shoots to a diffeomorphism, and their `Evaluation`."""
+    """Velocities shrunk until each shoots to a diffeomorphism, and their `Evaluation`.
+
+    Raises
+    ------
+    FloatingPointError
+        A velocity is not finite, so that no multiple of it is.
+    """
     xp, tail = array_module(velocity), (..., *[None] * (velocity.ndim - 1))
+    if not bool(xp.all(xp.isfinite(velocity))):
+        raise FloatingPointError(NOT_FINITE)
     evaluation = problem.evaluate(velocity, metric)
     while not np.all(np.isfinite(evaluation.total)):
         factor = np.where(np.isfinite(evaluation.total), 1.0, SHRINKAGE)
@@ -164,8 +171,8 @@ class _Fit:
         scale = hessian.prior(xp) + PRECONDITIONER_SHARE * hessian.curvature.diagonal
         along = gradient / scale
         slope = to_numpy(inner(gradient, along, metric.band, xp))
-        bend = to_numpy(inner(along, hessian(along), metric.band, xp))
-        gamma = np.where(bend > 0, slope / np.where(bend > 0, bend, 1.0), 1.0)
+        curvature = to_numpy(inner(along, hessian(along), metric.band, xp))
+        gamma = np.where(curvature > 0, slope / np.where(curvature > 0, curvature, 1.0), 1.0)
         inverse = 1.0 / packed_diagonal(scale, metric.band, xp)
         return inverse.reshape(scale.shape[0], -1), gamma
 

@@ -10,23 +10,24 @@ from fourierreg import checks
 from fourierreg.backend import Array
 from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.similarity import describe, similarity_of
-from fourierreg.model.model import Model, model_of
+from fourierreg.model.model import MODEL_KEYWORDS, Model, model_of
 from fourierreg.optim.batching import Coroutine, run
 from fourierreg.optim.root import NO_OPTIMUM, NOT_CONVERGED, Root
 from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_search import HIGHEST, LOWEST, AlphaSearch, Gamma
 from fourierreg.registration.assembly import assemble
-from fourierreg.registration.inputs import check_likelihood, noise_of, read_inputs, sample_count
+from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
+from fourierreg.registration.options import check_likelihood, noise_of, sample_count
 from fourierreg.registration.result import Record, Registration
 
 POSTERIORS = ("marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")
 JACOBIANS = ("auto", "approximate", "exact")
-# Standard error of ln α from voxels and unfinished fits, whatever the curvature: with it the 95 %
-# interval covers the truth in 142 of 150 simulated 2D pairs, and on brains at 128³, where the
-# curvature alone promises 1 to 2 % (benchmarks/recovery.py, recovery_brain.py).
-DISCRETIZATION_ERROR = 0.05
+# Standard error of ln α from voxels and unfinished fits, whatever the curvature: the rms error of
+# ln α on simulated brains at 128³, where the curvature alone promises 1 to 2 %
+# (benchmarks/recovery_brain.py).
+DISCRETIZATION_ERROR = 0.06
 
 
 def map_alpha(
@@ -91,7 +92,7 @@ def map_alpha(
     Registration
         With `alpha_interval`, the 95 % interval from the curvature of the (negative log)
         posterior of ln α, v re-optimized and ∇(S∘φ⁻¹) recomputed on both sides; widened in
-        quadrature by the error of stochastic traces and by 5 % for the discretization.
+        quadrature by the error of stochastic traces and by 6 % for the discretization.
 
     Raises
     ------
@@ -115,8 +116,7 @@ def map_alpha(
 
     One pair is a batch of one: `map_alpha_batch` finds the same α for it.
     """
-    keywords = dict(locals())
-    return run(estimate(**keywords))
+    return run(estimate(**locals()))
 
 
 def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any) -> Coroutine:
@@ -125,10 +125,16 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
     `keywords` are all others of `map_alpha`.
     """
     began, given = time.perf_counter(), SimpleNamespace(**keywords)
-    fields = {name: keywords[name] for name in ("modes", "num_steps", "velocity_scale")}
+    fields = {name: keywords[name] for name in MODEL_KEYWORDS}
     model = model_of(given.model, **fields)
     prior = _check_options(
-        model, given.posterior, given.jacobian, given.num_probes, given.alpha0, given.alpha_prior
+        model,
+        given.posterior,
+        given.jacobian,
+        given.num_probes,
+        given.alpha0,
+        given.alpha_prior,
+        given.max_iterations,
     )
     descent = _descent_options(given.optimizer, given.posterior, model)
     samples, noise = sample_count(given.uncertainty, model), noise_of(given.sigma, given.decimation)
@@ -159,7 +165,7 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
         began=began,
         exact=exact,
         samples=samples,
-        evidence=given.evidence,
+        evidence=given.num_probes if given.evidence else 0,
         interval=interval,
         problem=_diagnosis(root, search, given.alpha0),
     )
@@ -172,12 +178,14 @@ def _check_options(
     num_probes: int,
     alpha0: float,
     alpha_prior: tuple[float, float] | None,
+    max_iterations: int,
 ) -> Gamma | None:
     """Check the options of the search; returns the `Gamma` prior or None."""
     checks.choice("posterior", posterior, POSTERIORS)
     checks.choice("jacobian", jacobian, JACOBIANS)
     checks.count("num_probes", num_probes, minimum=2)
     checks.positive("alpha0", alpha0)
+    checks.count("max_iterations", max_iterations)
     similarity = similarity_of(model.similarity)
     if not similarity.gaussian:
         raise InputError(
@@ -192,7 +200,9 @@ def _check_options(
         )
     if alpha_prior is None:
         return None
-    shape, scale = (checks.positive("alpha_prior", float(x)) for x in alpha_prior)
+    if not isinstance(alpha_prior, Sequence) or len(alpha_prior) != 2:
+        raise InputTypeError(f"alpha_prior: expected (shape, scale); got {alpha_prior!r}")
+    shape, scale = (checks.positive("alpha_prior", x) for x in alpha_prior)
     return Gamma(shape, scale)
 
 

@@ -18,7 +18,7 @@ from fourierreg.registration.result import Registration
 
 PER_PAIR = ("source", "target", "mask", "callback")
 ERRORS = ("raise", "return")
-MAX_BATCH = {"numpy": 4, "mock": 4, "cupy": 64}  # by default
+DEFAULT_MAX_BATCH, MAX_BATCH = 4, {"cupy": 64}  # pairs at a time, by default
 # Upper bound of the memory of a pair: NumPy's arrays (benchmarks/gpu.py --memory), and half as much
 # again for the memory pools of CuPy, with the separate one of captured graphs.
 BYTES_PER_VOXEL, BYTES_PER_MODE = 170, 3000  # of the images' own grid; of the band
@@ -134,7 +134,7 @@ def _checked(
 
 def _default_batch_size(targets: Sequence[Any], settings: dict[str, Any]) -> int:
     """Number of pairs that the free memory holds, at least one."""
-    largest, free = MAX_BATCH[get_backend()], free_memory()
+    largest, free = MAX_BATCH.get(get_backend(), DEFAULT_MAX_BATCH), free_memory()
     if free is None or not len(targets):
         return largest
     voxels, d = max((math.prod(target.shape), len(target.shape)) for target in targets)

@@ -132,7 +132,7 @@ class Multiresolution:
 
     # The velocity
 
-    def fit(self, level, *, tolerance=SEARCH_TOLERANCE, max_iterations=50):
+    def fit(self, level, *, tolerance=SEARCH_TOLERANCE, max_iterations):
         """Minimize over the velocity at the present α and noise (coroutine)."""
         problem = self.problem(level)
 

@@ -13,11 +13,13 @@ from fourierreg.model.model import Model, model_of
 from fourierreg.model.noise import Noise
 from fourierreg.optim.batching import Coroutine, run
 from fourierreg.registration.assembly import assemble
-from fourierreg.registration.inputs import check_likelihood, noise_of, read_inputs, sample_count
+from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import TOLERANCE, Multiresolution
+from fourierreg.registration.options import check_likelihood, noise_of, sample_count
 from fourierreg.registration.result import Record, Registration
 
 # Default γ: what worked for pairs of brains at 128³ (benchmarks/similarities.py).
+NUM_PROBES = 8  # for `log_evidence` of large bands
 WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}
 
 
@@ -102,6 +104,7 @@ def register(
         num_steps=num_steps,
         velocity_scale=velocity_scale,
     )
+    checks.count("max_iterations", max_iterations)
     samples = sample_count(uncertainty, model)
     if evidence:
         check_likelihood("evidence", model)
@@ -110,7 +113,14 @@ def register(
     state = Multiresolution(inputs.problem, inputs.metric, noise, callback)
     run(_fit(state, max_iterations))
     exact = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
-    return assemble(state, inputs, began=began, exact=exact, samples=samples, evidence=evidence)
+    return assemble(
+        state,
+        inputs,
+        began=began,
+        exact=exact,
+        samples=samples,
+        evidence=NUM_PROBES if evidence else 0,
+    )
 
 
 def _fit(state: Multiresolution, max_iterations: int) -> Coroutine:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,8 +14,9 @@ from fourierreg.backend import Array, asarray, to_numpy
 from fourierreg.errors import InputError
 from fourierreg.image.domain import Domain
 from fourierreg.image.geometry import Geometry
-from fourierreg.image.similarity import SIMILARITIES, describe
+from fourierreg.image.similarity import describe
 from fourierreg.model.model import Model
+from fourierreg.registration.format_2 import from_format_2
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.metric import Metric
 
@@ -105,6 +105,8 @@ class Registration:
         ln p(images | α, noise, model) in nats by Laplace's method, where it was asked for
         (`evidence`). Differences compare models (α, `Model.power`, `Model.velocity_scale`, …) of
         the same images at the same noise.
+    log_evidence_error : float or None
+        Its standard error, from the stochastic log-determinant of large bands; 0 for small ones.
     geometry, source_geometry : Geometry or None
         Scanner space of target and source, for nibabel images.
     scales : tuple of float
@@ -130,6 +132,7 @@ class Registration:
     domain: Domain
     displacement_sd: Array | None = None
     log_evidence: float | None = None
+    log_evidence_error: float | None = None
     geometry: Geometry | None = None
     source_geometry: Geometry | None = None
     scales: tuple[float, float] = (1.0, 1.0)
@@ -204,7 +207,7 @@ class Registration:
             arrays = {name: asarray(archive[name]) for name in _ARRAYS if name in archive}
         version = header.pop("format")
         if version == 2:
-            header = _from_format_2(header)
+            header = from_format_2(header)
         elif version != FORMAT:
             raise InputError(f"{path}: written by another version of fourierreg; save it again")
         return cls(**_parsed(header), **arrays)
@@ -226,20 +229,3 @@ def _parsed(header: dict[str, Any]) -> dict[str, Any]:
     if header["alpha_interval"] is not None:
         header["alpha_interval"] = tuple(header["alpha_interval"])
     return header
-
-
-def _from_format_2(header: dict[str, Any]) -> dict[str, Any]:
-    """A header of format 2, which had the fields of `Model` one by one."""
-    names = ("num_steps", "integrator", "dynamics", "space", "similarity")
-    model = {name: header.pop(name) for name in names}
-    called = re.fullmatch(r"(\w+)\((\w+)=(\d+)\)", model["similarity"])
-    kinds = {kind.__name__: name for name, kind in SIMILARITIES.items()}
-    if called and called[1] in kinds:  # such as LocalCorrelation(radius=2)
-        model["similarity"] = [kinds[called[1]], {called[2]: int(called[3])}]
-    elif model["similarity"] not in SIMILARITIES:  # a class of the user's own
-        model["similarity"] = ["own", {"description": model["similarity"]}]
-    metric = header["metric"]
-    model |= {name: metric[name] for name in ("power", "reference_length", "velocity_scale")}
-    model["modes"] = metric["band"]["modes"]
-    header.pop("smoothing_length")
-    return {"scales": (1.0, 1.0), **header, "model": model}

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from fourierreg.backend import Array, array_module
 from fourierreg.backend.threads import single_threaded_blas
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.laplace import alpha_slope, velocity_derivative
 from fourierreg.model.problem import Problem
+from fourierreg.model.traces import DENSE_LIMIT
 from fourierreg.optim.batching import Request
 from fourierreg.optim.vectors import CurvaturePairs
 from fourierreg.registration.fit import fit
@@ -40,6 +42,7 @@ class Fit(_PairRequest):
     """Fit the velocity at the present α and noise (`fourierreg.registration.fit`); the result is a
     `Minimum`. `record` is called with prior, likelihood and gradient norm of every iteration."""
 
+    repeatable: ClassVar[bool] = False  # it calls back at every iteration
     memory: CurvaturePairs | None
     tolerance: float
     max_iterations: int
@@ -74,7 +77,7 @@ class VelocityDerivative(_PairRequest):
         with single_threaded_blas():
             hessian = PosteriorHessian(metric, problem.curvature(problem.shoot(velocity, metric)))
             derivative = velocity_derivative(velocity, hessian)
-        return [derivative[pair : pair + 1] for pair in range(len(requests))]
+        return [derivative[[pair]] for pair in range(len(requests))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,12 @@ class AlphaSlope(_PairRequest):
 
     exact: bool
     num_probes: int
+
+    @cached_property
+    def batch_key(self):  # type: ignore[override]
+        """Of stochastic traces; dense ones form a matrix for each pair, which takes memory."""
+        dense = self.metric.band.degrees_of_freedom <= DENSE_LIMIT
+        return None if self.exact or dense else super().batch_key
 
     @property
     def options(self):

@@ -258,6 +258,7 @@ def result_record(
         "converged": result.converged,
         "status": result.status,
         "log_evidence": result.log_evidence,
+        "log_evidence_error": result.log_evidence_error,
         "iterations": len(result.history),
         "seconds": round(result.seconds, 3),
         "jacobian": jacobian_statistics(result.jacobian_determinant),

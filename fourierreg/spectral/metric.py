@@ -217,13 +217,13 @@ class MetricBatch(_Sobolev):
         return xp.asarray(self.alphas).reshape(-1, *[1] * (self.band.ndim + 1))
 
 
-@cached_table(limit=8)
+@cached_table(limit=32)
 def _symbol(metric: _Sobolev, xp: Any) -> Array:
     """Every step of a geodesic needs it twice."""
     return (metric.alpha_laplacian(xp) + 1.0) ** metric.power
 
 
-@cached_table(limit=8)
+@cached_table(limit=256)  # a scalar for every pair of a batch
 def _log_determinant(metric: _Sobolev, xp: Any) -> Any:
     """Every iteration of a search records it."""
     return metric.power * metric.trace(xp.log(metric.alpha_laplacian(xp) + 1.0), xp)

@@ -10,6 +10,7 @@ from fourierreg.backend import asarray
 from fourierreg.image.similarity import similarity_of
 from fourierreg.model.full_grid import FullGridProblem
 from fourierreg.optim.batching import run, run_all
+from fourierreg.registration import tasks
 from fourierreg.registration.fit import fit
 from fourierreg.registration.tasks import AlphaSlope, Fit, VelocityDerivative
 from fourierreg.spectral.band import inner
@@ -180,13 +181,17 @@ def test_batch_keys_tell_which_problems_can_be_concatenated(pairs):
     assert fits([(same, metric.with_alphas([7.0]), 2 * v)])[0].batch_key == key
 
 
-def test_batch_keys_of_slopes(pairs):
-    keys = [
-        {request.batch_key for request in requests_of(AlphaSlope, pairs, exact, probes)}
-        for exact, probes in ((False, 5), (True, 5), (False, 6))
-    ]
-    assert all(len(own) == 1 and None not in own for own in keys)
-    assert len(set.union(*keys)) == 3
+def test_batch_keys_of_slopes(pairs, monkeypatch):
+    """Exact and dense slopes run pair by pair, as they take memory for each."""
+
+    def keys(exact, probes):
+        return {request.batch_key for request in requests_of(AlphaSlope, pairs, exact, probes)}
+
+    assert keys(False, 5) == {None}  # a small band: dense
+    monkeypatch.setattr(tasks, "DENSE_LIMIT", 0)
+    assert keys(True, 5) == {None}
+    first, second = keys(False, 5), keys(False, 6)
+    assert len(first) == len(second) == 1 and None not in first | second and first != second
     assert len({r.batch_key for r in requests_of(VelocityDerivative, pairs)}) == 1
 
 

@@ -111,6 +111,24 @@ def test_a_batch_that_raises_is_run_again_request_by_request():
     assert isinstance(found[1], ArithmeticError)
 
 
+def test_requests_that_cannot_be_repeated_share_the_exception_of_their_batch():
+    class Once(Double):
+        repeatable = False
+
+        @staticmethod
+        def run(requests):
+            requests[0].log.append(len(requests))
+            raise ArithmeticError("once")
+
+    log = []
+
+    def asks():
+        return (yield Once(1, log))
+
+    found = run_all([asks(), asks()])
+    assert log == [2] and all(isinstance(error, ArithmeticError) for error in found)
+
+
 def test_an_exception_of_a_coroutine_leaves_the_others():
     log = []
 

@@ -215,3 +215,18 @@ def test_a_known_alpha_in_3d_by_stochastic_traces(monkeypatch):
     result = fourierreg.map_alpha(made.source, made.target, sigma=0.03, modes=modes)
     assert result.converged
     assert abs(math.log(result.alpha / truth)) < 3 * result.alpha_sd < 0.6
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"alpha_prior": 3.0}, r"^alpha_prior: expected \(shape, scale\)"),
+        ({"alpha_prior": ("a", 1)}, "^alpha_prior: expected a number"),
+        ({"max_iterations": 0}, "^max_iterations: expected an integer"),
+        ({"max_iterations": "x"}, "^max_iterations: expected an integer"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_input_errors(keywords, message):
+    image = np.random.default_rng(0).random((24, 22)).astype(np.float32)
+    with pytest.raises(InputError, match=message):
+        fourierreg.map_alpha(image, image[::-1], modes=5, **keywords)

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import fourierreg
 from fourierreg.cli import main
 from fourierreg.data.manifest import read_pairs
 from fourierreg.data.scans import find_scans
@@ -97,6 +98,12 @@ def test_a_data_set_is_resumed_and_extended(folder):
     np.testing.assert_array_equal(a.dataobj, b.dataobj)
     with pytest.raises(InputError, match="other values of seed"):
         simulate_pairs(scans, folder / "set", 4, **{**setting, "seed": 6})
+    other = fourierreg.Model(power=2)
+    with pytest.raises(InputError, match="other values of model"):
+        simulate_pairs(scans, folder / "set", 4, model=other, **setting)
+    simulate_pairs(scans, folder / "other", 1, model=other, **setting)
+    with pytest.raises(InputError, match="other values of model"):
+        simulate_pairs(scans, folder / "other", 2, **setting)
 
 
 def test_pairs_have_the_split_of_their_subject(folder):

@@ -9,6 +9,7 @@ Images are (pairs, N_1, …, N_d); every Dist is an array (pairs,), which stays 
 """
 
 from fourierreg import checks
+from fourierreg.errors import InputTypeError
 from fourierreg.image.similarity.base import Similarity
 from fourierreg.image.similarity.correlation import Correlation
 from fourierreg.image.similarity.local_correlation import LocalCorrelation
@@ -40,6 +41,13 @@ SIMILARITIES: dict[str, type[Similarity]] = {
 def similarity_of(value: str | Similarity) -> Similarity:
     """The similarity of a name, or the one that was given."""
     if isinstance(value, Similarity):
+        try:
+            hash(value)
+        except TypeError as error:
+            raise InputTypeError(
+                f"similarity: {type(value).__name__} cannot be hashed; declare it "
+                "@dataclass(frozen=True)"
+            ) from error
         return value
     return SIMILARITIES[checks.choice("similarity", value, tuple(SIMILARITIES))]()
 
