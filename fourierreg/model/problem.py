@@ -16,7 +16,7 @@ from fourierreg.image.similarity import Similarity, SumOfSquares
 from fourierreg.image.voxels import value_and_slope
 from fourierreg.model import end_map
 from fourierreg.model.hessian import DataCurvature, data_curvature
-from fourierreg.spectral.band import inner
+from fourierreg.spectral.band import inner, real_dtype
 from fourierreg.spectral.metric import MetricBatch
 from fourierreg.spectral.transform import analysis, synthesis
 
@@ -196,7 +196,7 @@ class Problem:
             distance, pulled = self._dissimilarity(geodesic, u)
             momentum = metric.lower(v) / metric.velocity_scale**2
             scalars[:, 3], scalars[:, 4] = inner(momentum, v, band, xp), distance
-            weight = self.weight_of(band.ndim + 1)
+            weight = self.weight_of(band.ndim + 1).astype(real_dtype(v), copy=False)
             return scalars, momentum + weight * metric.lower(pulled.astype(v.dtype)), geodesic
 
     def energies(self, scalars: np.ndarray) -> list[np.ndarray]:

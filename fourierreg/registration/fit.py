@@ -118,6 +118,7 @@ class _Fit:
 
     def __init__(self, problem, metric, start):
         self.problem, self.metric, self.xp = problem, metric, array_module(start)
+        start = start.astype(np.complex128, copy=False)  # the optimizer's precision
         self.start, self.first = admissible_start(problem, metric, start)
         self.energies = np.array(self.first[:3])  # at the last trial points
 
