@@ -16,7 +16,7 @@ import numpy as np
 from fourierreg import checks
 from fourierreg.backend import Array, array_module
 from fourierreg.geodesic import epdiff, stationary
-from fourierreg.geodesic.state import AnyMetric, join_state, split_state
+from fourierreg.geodesic.state import AnyMetric, Onto, join_state, split_state
 from fourierreg.spectral.metric import MetricBatch
 from fourierreg.spectral.transform import synthesis
 
@@ -142,14 +142,16 @@ def tangent(geodesic: Geodesic, direction: Array) -> Array:
     direction = direction.astype(geodesic.states[0].dtype, copy=False)
     delta = join_state(direction, xp.zeros_like(direction), metric, xp)
     for step in range(geodesic.num_steps):
+        points = _stages(geodesic, step)
         if geodesic.integrator == "euler":
-            delta = dynamics.rate_tangent(*_stages(geodesic, step), delta, metric, step=dt)
+            delta = dynamics.rate_tangent(*points, delta, metric, Onto(delta, 1.0, dt))
             continue
-        rates: list[Array] = []
-        for point, weight in zip(_stages(geodesic, step), (0.0, 0.5, 0.5, 1.0), strict=False):
-            argument = delta + weight * dt * rates[-1] if rates else delta
-            rates.append(dynamics.rate_tangent(point, argument, metric))
-        delta = _runge_kutta_step(delta, rates, dt)
+        arguments = [delta]
+        for point, weight in zip(points, _RK4_WEIGHTS, strict=False):
+            onto = Onto(delta, 1.0, weight * dt)
+            arguments.append(dynamics.rate_tangent(point, arguments[-1], metric, onto))
+        onto = Onto(_combination(arguments), 1.0, dt / 6)
+        delta = dynamics.rate_tangent(points[-1], arguments[-1], metric, onto)
     return split_state(delta, metric)[1]
 
 
@@ -175,23 +177,35 @@ def pull_back(geodesic: Geodesic, covector: Array) -> Array:
     covector = covector.astype(geodesic.states[0].dtype, copy=False)
     back = join_state(xp.zeros_like(covector), covector, metric, xp)
     for step in reversed(range(geodesic.num_steps)):
-        stages = _stages(geodesic, step)
+        points = _stages(geodesic, step)
         if geodesic.integrator == "euler":
-            back = dynamics.rate_adjoint(*stages, back, metric, step=dt)
+            back = dynamics.rate_adjoint(*points, back, metric, Onto(back, 1.0, dt))
             continue
-        total, pulled = back, None
-        for point, weight, carry in zip(reversed(stages), *_RK4_ADJOINT_WEIGHTS, strict=True):
-            seed = weight * dt * back
-            if pulled is not None:
-                seed = seed + carry * dt * pulled
-            pulled = dynamics.rate_adjoint(point, seed, metric)
-            total = total + pulled
-        back = total
+        seeds = [dt / 6 * back]  # what each stage pulls back, last stage first
+        for point, keep, weight in zip(reversed(points), *_RK4_ADJOINT_WEIGHTS, strict=False):
+            onto = Onto(back, keep * dt, weight * dt)
+            seeds.append(dynamics.rate_adjoint(point, seeds[-1], metric, onto))
+        onto = Onto(_adjoint_combination(back, seeds, dt), 1.0, 1.0)
+        back = dynamics.rate_adjoint(points[0], seeds[-1], metric, onto)
     return split_state(back, metric)[0]
 
 
-# Last stage first: weight of a stage in the step, and in the argument of the stage after it.
-_RK4_ADJOINT_WEIGHTS = ((1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 1.0, 0.5, 0.5))
+_RK4_WEIGHTS = (0.5, 0.5, 1.0)  # of the rates of the first three stages in the next argument
+# Of the end point, and of what a later stage has pulled back, in the seeds of stages 3, 2, 1.
+_RK4_ADJOINT_WEIGHTS = ((1 / 3, 1 / 3, 1 / 6), (1.0, 0.5, 0.5))
+
+
+def _combination(arguments: Sequence[Array]) -> Array:
+    """x + dt/6 (k_1 + 2 k_2 + 2 k_3) of a Runge-Kutta step, from the arguments x, x + dt/2 k_1,
+    x + dt/2 k_2 and x + dt k_3 of its stages."""
+    first, second, third, fourth = arguments
+    return (second + 2 * third + fourth - first) / 3
+
+
+def _adjoint_combination(back: Array, seeds: Sequence[Array], dt: float) -> Array:
+    """The end point plus what stages 4, 3 and 2 have pulled back, from the seeds 4, 3, 2, 1."""
+    _, third, second, first = seeds
+    return (third + 2 * (second + first)) / dt - back / 3
 
 
 def _stages(geodesic: Geodesic, step: int) -> Sequence[Any]:
@@ -210,16 +224,11 @@ def _step(
     """One step: its stages on the product grid, and the new state."""
     stages = [dynamics.evaluate_on_grid(state, metric)]
     if integrator == "euler":
-        return stages, dynamics.rate(state, stages[0], metric, step=dt)
-    rates = [dynamics.rate(state, stages[0], metric)]
-    for weight in (0.5, 0.5, 1.0):
-        argument = state + weight * dt * rates[-1]
-        stages.append(dynamics.evaluate_on_grid(argument, metric))
-        rates.append(dynamics.rate(argument, stages[-1], metric))
-    return stages, _runge_kutta_step(state, rates, dt)
-
-
-def _runge_kutta_step(state: Array, rates: Sequence[Array], dt: float) -> Array:
-    """New state after a step of the classical Runge-Kutta scheme, from its four rates."""
-    k1, k2, k3, k4 = rates
-    return state + dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+        return stages, dynamics.rate(state, stages[0], metric, Onto(state, 1.0, dt))
+    arguments = [state]
+    for weight in _RK4_WEIGHTS:
+        onto = Onto(state, 1.0, weight * dt)
+        arguments.append(dynamics.rate(arguments[-1], stages[-1], metric, onto))
+        stages.append(dynamics.evaluate_on_grid(arguments[-1], metric))
+    onto = Onto(_combination(arguments), 1.0, dt / 6)
+    return stages, dynamics.rate(arguments[-1], stages[-1], metric, onto)

@@ -6,11 +6,21 @@ over voxels.
 """
 
 from types import ModuleType
+from typing import NamedTuple
 
 from fourierreg.backend import Array
 from fourierreg.spectral.metric import Metric, MetricBatch
 
 AnyMetric = Metric | MetricBatch
+
+
+class Onto(NamedTuple):
+    """What to return instead of a rate: keep base + step rate, a step of an integrator."""
+
+    base: Array
+    keep: float
+    step: float
+
 
 
 def split_state(state: Array, metric: AnyMetric) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fourierreg.backend import Array, array_module
 from fourierreg.geodesic.lie import apply_matrix, apply_transpose, outer
-from fourierreg.geodesic.state import AnyMetric, join_state, split_state
+from fourierreg.geodesic.state import AnyMetric, Onto, join_state, split_state
 from fourierreg.spectral.operators import divergence, jacobian
 from fourierreg.spectral.product_grid import stack_from_grid, stack_to_grid
 
@@ -27,16 +27,16 @@ def evaluate_on_grid(state: Array, metric: AnyMetric) -> GridState:
     return GridState(*stack_to_grid([v, jacobian(u, band, xp)], band, xp))
 
 
-def rate(state: Array, point: GridState, metric: AnyMetric, step: float | None = None) -> Array:
+def rate(state: Array, point: GridState, metric: AnyMetric, onto: Onto | None = None) -> Array:
     """dv/dt = 0 and du/dt = -v - (Du) v (Eq. 1)."""
     xp = array_module(state)
     v, _ = split_state(state, metric)
     (advected,) = stack_from_grid([apply_matrix(point.du, point.v, xp)], metric.band, xp)
-    return _add_step(state, join_state(xp.zeros_like(v), -v - advected, metric, xp), step)
+    return _apply(join_state(xp.zeros_like(v), -v - advected, metric, xp), onto)
 
 
 def rate_tangent(
-    point: GridState, direction: Array, metric: AnyMetric, step: float | None = None
+    point: GridState, direction: Array, metric: AnyMetric, onto: Onto | None = None
 ) -> Array:
     """Derivative of `rate` at `point` along `direction` (which may carry batch axes)."""
     xp = array_module(direction)
@@ -44,11 +44,11 @@ def rate_tangent(
     delta = evaluate_on_grid(direction, metric)
     change = apply_matrix(delta.du, point.v, xp) + apply_matrix(point.du, delta.v, xp)
     (advected,) = stack_from_grid([change], metric.band, xp)
-    return _add_step(direction, join_state(xp.zeros_like(w), -w - advected, metric, xp), step)
+    return _apply(join_state(xp.zeros_like(w), -w - advected, metric, xp), onto)
 
 
 def rate_adjoint(
-    point: GridState, covector: Array, metric: AnyMetric, step: float | None = None
+    point: GridState, covector: Array, metric: AnyMetric, onto: Onto | None = None
 ) -> Array:
     """Transpose of `rate_tangent` applied to a covector (y, μ) (which may carry batch axes).
 
@@ -61,9 +61,9 @@ def rate_adjoint(
         [apply_transpose(point.du, mu_, xp), outer(mu_, point.v)], band, xp
     )
     pulled = join_state(-metric.raise_(mu + du_mu), divergence(flux, band, xp), metric, xp)
-    return _add_step(covector, pulled, step)
+    return _apply(pulled, onto)
 
 
-def _add_step(state: Array, rate: Array, step: float | None) -> Array:
-    """The rate, or the state after an Euler step."""
-    return rate if step is None else state + step * rate
+def _apply(rate: Array, onto: Onto | None) -> Array:
+    """The rate, or what is asked for instead."""
+    return rate if onto is None else onto.keep * onto.base + onto.step * rate

@@ -160,6 +160,16 @@ class Problem:
     def _device_weight(self) -> Array:
         return array_module(self.source).asarray(self.weight)
 
+    @functools.cached_property
+    def statistics(self) -> Any:
+        """What the similarity needs to know of the undeformed images."""
+        return self.similarity.statistics(self.source, self.target, self.spacing, self.mask)
+
+    def prepare(self) -> None:
+        """Compute now what `measure` would compute and keep at its first call."""
+        for name in ("_device_weight", "statistics"):
+            getattr(self, name)
+
     def evaluate(self, v: Array, metric: MetricBatch) -> Evaluation:
         """Energies and gradients at initial velocities (pairs, d, *band)."""
         scalars, slope, geodesic = self.measure(v, metric)
@@ -214,12 +224,12 @@ class Problem:
         if self.gradient == "jacobi":
             deformed, _ = value_and_slope(self.source, u, self.spacing)
             distance, half = self.similarity.value_and_half_derivative(
-                deformed, self.target, self.source, self.mask
+                deformed, self.target, self.statistics, self.mask
             )
             push = self._to_band(half[:, None] * gradient(deformed, self.spacing), geodesic)
             return distance, sweep(geodesic, end_gradient(push, geodesic.metric))
         distance, force = self.similarity.value_and_force(
-            self.source, self.target, u, self.spacing, self.mask
+            self.source, self.target, u, self.spacing, self.statistics, self.mask
         )
         return distance, self.pull_back(geodesic, force)
 
@@ -280,7 +290,7 @@ class Problem:
         deformed, g = value_and_slope(self.source, self.displacement(geodesic), self.spacing)
         if not self.similarity.gaussian:
             xp = array_module(g)
-            bend = self.similarity.curvature(deformed, self.target, self.source, self.mask)
+            bend = self.similarity.curvature(deformed, self.target, self.statistics, self.mask)
             root = xp.sqrt(xp.asarray(bend) * xp.ones_like(deformed))
             g = g * root[:, None].astype(g.dtype)
         return g if self.mask is None else g * self.mask[:, None]

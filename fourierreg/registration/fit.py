@@ -183,7 +183,7 @@ class _Fit:
         problem, metric = self.problem, self.metric
         if rows.size < len(metric.alphas):
             problem, metric = problem.select(rows), metric.select(rows)
-        problem.weight_of(1)  # copied to the device now, not inside the graph
+        problem.prepare()  # not inside the graph
         metric.symbol(self.xp)
         self._active = problem
 

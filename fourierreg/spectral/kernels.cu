@@ -39,6 +39,22 @@ FOURIERREG_INLINE void transform(const real *x, int P, int n, int Q, const real 
     FOURIERREG_SYNC
 }
 
+/* value += +-D_axis x at stored frequency i; no derivative is taken for a negative axis. */
+FOURIERREG_INLINE void add_component(const real *x, int axis, int i, int n2, int n3,
+                                     const real *derivatives, int longest, real sign, real *value)
+{
+    real re = x[2 * i], im = x[2 * i + 1];
+    if (axis < 0) {
+        value[0] += re;
+        value[1] += im;
+        return;
+    }
+    int k = axis == 0 ? i / (n2 * n3) : axis == 1 ? i / n3 % n2 : i % n3;
+    real factor = sign * derivatives[axis * longest + k];
+    value[0] -= factor * im;
+    value[1] += factor * re;
+}
+
 FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, const double *symbols,
                           const real *derivatives, const real *c1, const real *s1, const real *c2,
                           const real *s2, const real *c3, const real *s3, int batch, int components,
@@ -59,18 +75,22 @@ FOURIERREG_KERNEL to_grid(const real *coefficients, const long long *fields, con
     real *first = loaded + 2 * band, *second = first + 2 * n2 * n3 * width;
     real *values = out + job / parts * size3 * size2 * size1;
     FOURIERREG_PARALLEL_FOR(i, band) {
-        real re = x[2 * i], im = x[2 * i + 1];
-        if (op == 1) {
-            re = (real)(symbol[i] * re);
-            im = (real)(symbol[i] * im);
-        } else if (op > 1) {
-            int k = op == 2 ? i / (n2 * n3) : op == 3 ? i / n3 % n2 : i % n3;
-            real factor = derivatives[(op - 2) * longest + k], re_before = re;
-            re = -factor * im;
-            im = factor * re_before;
+        real value[2] = {0, 0};
+        if (op < 5) {
+            add_component(x, op - 2, i, n2, n3, derivatives, longest, 1, value);
+        } else if (op == 5) {
+            int first_axis = n1 == 1; /* a 2D band has the last two axes */
+            for (int axis = first_axis; axis < 3; axis++)
+                add_component(x + 2 * band * (axis - first_axis), axis, i, n2, n3, derivatives,
+                              longest, 1, value);
+        } else {
+            int a = (op - 6) / 3, b = (op - 6) % 3;
+            add_component(x, b, i, n2, n3, derivatives, longest, 1, value);
+            add_component(x + 2 * band * (b - a), a, i, n2, n3, derivatives, longest, -1, value);
         }
-        loaded[i] = re;
-        loaded[band + i] = im;
+        real factor = op == 1 || op > 5 ? (real)symbol[i] : 1;
+        loaded[i] = factor * value[0];
+        loaded[band + i] = factor * value[1];
     }
     FOURIERREG_SYNC
     transform(loaded, 1, n1, n2 * n3, c1, s1, 1, size1, low, high, 1, first);

@@ -114,20 +114,39 @@ def _difference_and_sum(c, s, difference, total):
 
 
 @_compiled
-def _load(x, operator, symbol, derivatives, out):
-    """Apply an operator to coefficients and store them as planar (2, n_1, n_2, n_3)."""
+def _load(x, component, operator, symbol, derivatives, out):
+    """Apply an operator to coefficients (components, n_1, n_2, n_3, 2) and store the result as
+    planar (2, n_1, n_2, n_3)."""
+    plus, minus = out.dtype.type(1), out.dtype.type(-1)
+    out[:] = 0
+    if operator < 5:
+        _add_component(x[component], plus, operator - 2, derivatives, out)
+    elif operator == 5:
+        first = 1 if out.shape[1] == 1 else 0  # of the axes: a 2D band has the last two
+        for axis in range(first, 3):
+            _add_component(x[component + axis - first], plus, axis, derivatives, out)
+    else:
+        i, j = (operator - 6) // 3, (operator - 6) % 3
+        _add_component(x[component], plus, j, derivatives, out)
+        _add_component(x[component + j - i], minus, i, derivatives, out)
+    if operator == 1 or operator > 5:
+        out *= symbol.astype(out.dtype)
+
+
+@_compiled
+def _add_component(x, sign, axis, derivatives, out):
+    """out += ± D_axis x; no derivative is taken for a negative axis."""
     n1, n2, n3, _ = x.shape
     for i in range(n1):
         for j in range(n2):
             for k in range(n3):
                 re, im = x[i, j, k, 0], x[i, j, k, 1]
-                if operator == 1:
-                    re, im = symbol[i, j, k] * re, symbol[i, j, k] * im
-                elif operator > 1:
-                    index = i if operator == 2 else j if operator == 3 else k
-                    factor = derivatives[operator - 2, index]
+                if axis >= 0:
+                    index = i if axis == 0 else j if axis == 1 else k
+                    factor = sign * derivatives[axis, index]
                     re, im = -factor * im, factor * re
-                out[0, i, j, k], out[1, i, j, k] = re, im
+                out[0, i, j, k] += re
+                out[1, i, j, k] += im
 
 
 @_parallel
@@ -136,8 +155,9 @@ def to_grid(x, fields, symbols, derivatives, c1, s1, c2, s2, c3, s3, out):
 
     x is (batch, components, n_1, n_2, n_3, 2), `out` (batch, fields, N_3, N_2, N_1). A row of
     `fields` is a component and the operator applied to it: 0 none; 1 multiplication by `symbols`
-    (pairs, n_1, n_2, n_3), of index b modulo `pairs` for item b of the batch; 2 + j multiplication
-    by i times row j of `derivatives`. c and s are cosines and sines of an axis, those of the last
+    (pairs, n_1, n_2, n_3), of index b modulo `pairs` for item b of the batch; 2 + j the derivative
+    D_j, multiplication by i times row j of `derivatives`; 5 and 6 + 3 i + j a divergence and an
+    element of a rotation (`product_grid.fields_to_grid`). c and s are cosines and sines of an axis, those of the last
     axis times the multiplicity of the frequency.
     """
     batch, count, size3, size2, size1 = out.shape
@@ -150,7 +170,7 @@ def to_grid(x, fields, symbols, derivatives, c1, s1, c2, s2, c3, s3, out):
         first = np.empty((2, n2, n3, size1), kind)
         second = np.empty((2, n3, size2, size1), kind)
         symbol = symbols[item % symbols.shape[0]]
-        _load(x[item, fields[f, 0]], fields[f, 1], symbol, derivatives, loaded)
+        _load(x[item], fields[f, 0], fields[f, 1], symbol, derivatives, loaded)
         _transform(
             loaded.reshape(2, 1, n1, n2 * n3), c1, s1, plus, first.reshape(2, n2 * n3, size1, 1)
         )

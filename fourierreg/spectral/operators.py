@@ -23,10 +23,14 @@ def laplacian(band: Band, reference_length: float, xp: ModuleType) -> Array:
 
 @cached_table()
 def derivative(band: Band, xp: ModuleType) -> Array:
-    """D_{j,k} = i sin(2π k_j / N_j) / h_j (central difference), shape (d, *coefficient_shape)."""
+    """D_{j,k} = 2πi k_j / (N_j h_j), shape (d, *coefficient_shape): the derivative itself.
+
+    (The paper's group takes central differences on the image grid, i sin(2π k_j / N_j) / h_j. The
+    product rule holds for the derivative only, and so do forms of EPDiff with fewer products.)
+    """
     symbols = [
-        1j * np.sin(2.0 * np.pi * k / n) / h
-        for k, n, h in zip(axis_frequencies(band), band.shape, band.spacing, strict=True)
+        2j * np.pi * k / length
+        for k, length in zip(axis_frequencies(band), band.extent, strict=True)
     ]
     return xp.asarray(np.stack(np.broadcast_arrays(*symbols)))
 
@@ -38,9 +42,8 @@ def axis_derivatives(band: Band, dtype: type, xp: ModuleType) -> Array:
     A 2D band is treated as a 3D one whose first axis has length one: it fills the last two rows.
     """
     table: np.ndarray = np.zeros((3, max(band.coefficient_shape)), dtype=dtype)
-    for j in range(band.ndim):
-        symbol = np.sin(2.0 * np.pi * axis_frequencies(band)[j] / band.shape[j]) / band.spacing[j]
-        table[3 - band.ndim + j, : symbol.size] = symbol.ravel()
+    for j, (k, length) in enumerate(zip(axis_frequencies(band), band.extent, strict=True)):
+        table[3 - band.ndim + j, : k.size] = 2.0 * np.pi * k.ravel() / length
     return xp.asarray(table)
 
 

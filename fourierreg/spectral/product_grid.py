@@ -21,7 +21,8 @@ from fourierreg.backend.tables import cached_table
 from fourierreg.spectral.band import Band, complex_dtype, real_dtype, real_view
 from fourierreg.spectral.operators import axis_derivatives
 
-VALUE, MOMENTUM, FIRST_DERIVATIVE = 0, 1, 2  # operators that `fields_to_grid` applies
+# Operators that `fields_to_grid` applies to a component, and from DIVERGENCE on to several.
+VALUE, MOMENTUM, FIRST_DERIVATIVE, DIVERGENCE, ROTATION = 0, 1, 2, 5, 6
 CONCURRENT_BLOCKS = 192  # blocks of threads that a large GPU runs at a time, roughly
 
 
@@ -55,7 +56,9 @@ def fields_to_grid(
     components : complex array
     fields : tuple of (int, int)
         For every field, a component and the operator applied to it: `VALUE` (none), `MOMENTUM`
-        (L), or `FIRST_DERIVATIVE` + j (D_j).
+        (L), or `FIRST_DERIVATIVE` + j (D_j). Of a vector w whose components follow each other:
+        `DIVERGENCE`, Σ_j D_j w_j, with the index of w_0; `ROTATION` + 3 i + j, the element D_j m_i
+        - D_i m_j of its momentum m = L w, with the index of w_i.
     band : Band
     xp : namespace of `components`
     symbol : real array, (*band) or (pairs, 1, *band), optional
@@ -175,10 +178,12 @@ def _scratch_from_grid(band_shape: tuple[int, ...], grid: tuple[int, ...], part_
 @cached_table()
 def _field_table(fields: tuple[tuple[int, int], ...], skipped_axes: int, xp: ModuleType) -> Array:
     """`fields` as an array, with the axes of derivatives counted in 3D."""
-    rows = [
-        (component, operator if operator < FIRST_DERIVATIVE else operator + skipped_axes)
-        for component, operator in fields
-    ]
+    shifts = {FIRST_DERIVATIVE: 1, DIVERGENCE: 0, ROTATION: 4}  # by operator, per skipped axis
+    rows = []
+    for component, operator in fields:
+        kind = max((first for first in shifts if first <= operator), default=None)
+        shift = 0 if kind is None else shifts[kind] * skipped_axes
+        rows.append((component, operator + shift))
     return xp.asarray(np.array(rows, dtype=np.int64))
 
 

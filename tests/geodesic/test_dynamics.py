@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fourierreg.geodesic.shooting import DYNAMICS
-from fourierreg.geodesic.state import join_state, split_state
+from fourierreg.geodesic.state import Onto, join_state, split_state
 from fourierreg.spectral.band import inner
 from fourierreg.spectral.operators import derivative
 from fourierreg.spectral.transform import synthesis
@@ -56,13 +56,14 @@ def test_mean_advection_of_the_displacement_is_that_of_minus_u_div_v(metric, xp,
         laws.close(advected[(i, *zero)].real, -xp.mean(u_[i] * div_v_))
 
 
-def test_a_step_adds_the_step_times_the_rate(metric, xp, dynamics):
-    x, y = state(metric, 0, xp), state(metric, 1, xp)
-    point = dynamics.evaluate_on_grid(x, metric)
-    step = dynamics.rate(x, point, metric, step=0.2)
-    laws.close(step, x + 0.2 * dynamics.rate(x, point, metric))
+def test_a_rate_is_added_onto_a_state(metric, xp, dynamics):
+    x, y, base = (state(metric, seed, xp) for seed in range(3))
+    point, onto = dynamics.evaluate_on_grid(x, metric), Onto(base, 0.7, 0.2)
+    added = dynamics.rate(x, point, metric, onto)
+    laws.close(added, 0.7 * base + 0.2 * dynamics.rate(x, point, metric))
     for linear in (dynamics.rate_tangent, dynamics.rate_adjoint):
-        laws.close(linear(point, y, metric, step=0.2), y + 0.2 * linear(point, y, metric))
+        added = linear(point, y, metric, onto)
+        laws.close(added, 0.7 * base + 0.2 * linear(point, y, metric))
 
 
 def test_tangent_is_the_derivative_of_the_rate(metric, xp, dynamics):

@@ -131,7 +131,7 @@ def test_energy_is_conserved_to_the_order_of_the_integrator(xp, integrator):
 def test_energy_is_conserved_at_least_to_that_order(metric, xp, integrator):
     # Runge-Kutta's leading error term is small and may change sign, so its drift may fall faster.
     v = velocity(metric, 0)
-    coarse, fine = (drift(v, metric, integrator, n) for n in (4, 8))
+    coarse, fine = (drift(v, metric, integrator, n) for n in (8, 16))
     assert np.log2(coarse / fine) > ORDERS[integrator] - 0.75
 
 

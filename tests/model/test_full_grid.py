@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 import fourierreg
+from fourierreg.geodesic import stationary
+from fourierreg.geodesic.lie import ad_dagger
+from fourierreg.geodesic.state import join_state, split_state
+from fourierreg.image.voxels import value_and_slope
 from fourierreg.model.full_grid import FullGridProblem, from_grid, to_grid
 from fourierreg.model.hessian import PosteriorHessian, data_curvature
 from fourierreg.model.problem import Problem
 from fourierreg.simulation.bullseye import bullseye
 from fourierreg.simulation.pair import simulate_pair
-from fourierreg.spectral.band import inner
+from fourierreg.spectral.band import axis_frequencies, inner
 from fourierreg.spectral.metric import Metric
 from fourierreg.spectral.transform import analysis, synthesis
 from tests import laws
@@ -59,25 +63,36 @@ def test_gradient_is_the_derivative_of_the_energy(metric, masked):
     laws.gradient(lambda x: problem.evaluate(x, metric).total, v, w, slope, 2e-5)
 
 
-def test_same_energy_as_the_band_where_products_do_not_alias(metric):
-    # A velocity of a quarter of the frequencies: its products fit the grid.
+def test_same_energy_as_central_differences_in_the_band(metric, monkeypatch):
+    # A velocity of a quarter of the frequencies, whose products fit the grid; the equations term by
+    # term, with the differences of neighboring voxels that the full grid takes.
+    def difference(band, xp):
+        symbols = [
+            1j * np.sin(2.0 * np.pi * k / n) / h
+            for k, n, h in zip(axis_frequencies(band), band.shape, band.spacing, strict=True)
+        ]
+        return np.stack(np.broadcast_arrays(*symbols))
+
+    monkeypatch.setattr("fourierreg.spectral.operators.derivative", difference)
     narrow = Metric.create(
         metric.band.shape,
         spacing=metric.band.spacing,
         modes=tuple(max(3, n // 4) for n in metric.band.shape),
     ).batch()
-    v = 0.5 * velocity(narrow, 5)
+    problem, v = problem_of(metric), 0.5 * velocity(narrow, 5)
     values = synthesis(v, narrow.band, metric.band.shape, np.float64, np)
-    wide = analysis(values, metric.band, np)
-    full = problem_of(metric).evaluate(wide, metric)
-    band = problem_of(metric, Problem).evaluate(wide, metric)
-    assert full.prior == pytest.approx(band.prior)
-    assert full.likelihood == pytest.approx(band.likelihood, rel=1e-3)
-    gap, size = (
-        laws.scalar(inner(g, g, metric.band, np))
-        for g in (full.gradient - band.gradient, band.gradient)
-    )
-    assert gap < 1e-3 * size
+    v = analysis(values, metric.band, np)
+    full = problem.evaluate(v, metric)
+    state = join_state(v, np.zeros_like(v), metric, np)
+    for _ in range(problem.num_steps):
+        step = stationary.rate(state, stationary.evaluate_on_grid(state, metric), metric)
+        velocity_, _ = split_state(state, metric)
+        step[:, 0] = -ad_dagger(velocity_, velocity_, metric)
+        state = state + step / problem.num_steps
+    u = synthesis(split_state(state, metric)[1], metric.band, problem.shape, np.float64, np)
+    residual = value_and_slope(problem.source, u, problem.spacing)[0] - problem.target
+    assert full.likelihood[0] == pytest.approx(20.0 * np.sum(residual**2), rel=1e-3)
+    assert full.prior[0] == pytest.approx(0.5 * metric.inner(v, v)[0] / metric.velocity_scale**2)
 
 
 def test_single_precision(metric):
@@ -138,7 +153,7 @@ SETTING = {"sigma": 0.05, "velocity_scale": 1.0, "jacobian": "approximate", "pad
 
 
 def test_it_agrees_with_a_band_wide_enough():
-    """α to 5 % and the displacement to a tenth of a voxel rms, in the median of six pairs (a fit
+    """(As far as differences of neighboring voxels are derivatives.) α to 8 % and the displacement to a tenth of a voxel rms, in the median of six pairs (a fit
     ends at one of several kinks, and the rotation of a ring is hardly determined); every α of
     the full grid within the interval of the band; a result of the same form."""
     differences, distances = [], []
@@ -152,7 +167,7 @@ def test_it_agrees_with_a_band_wide_enough():
         assert full.metric.band.shape == band.metric.band.shape
         differences.append(abs(math.log(full.alpha / band.alpha)))
         distances.append(np.sqrt(np.mean((full.displacement - band.displacement) ** 2)))
-    assert np.median(differences) < 0.05
+    assert np.median(differences) < 0.08
     assert np.median(distances) < 0.1
 
 
@@ -160,10 +175,10 @@ def test_register_on_the_full_grid(pair, tmp_path):
     setting = {"alpha": 6.0, "sigma": 0.05, "velocity_scale": 1.0}
     full = fourierreg.register(pair.source, pair.target, model=FULL, **setting)
     band = fourierreg.register(pair.source, pair.target, modes=26, **setting)  # of a padded domain
-    # Rings hardly determine a rotation, but the images agree to a tenth of the noise.
-    assert np.sqrt(np.mean((full.deformed - band.deformed) ** 2)) < 0.005
+    # Rings hardly determine a rotation, but the images agree to a fifth of the noise.
+    assert np.sqrt(np.mean((full.deformed - band.deformed) ** 2)) < 0.01
     energies = [r.history[-1].prior + r.history[-1].likelihood for r in (full, band)]
-    assert energies[0] == pytest.approx(energies[1], rel=0.02)
+    assert energies[0] == pytest.approx(energies[1], rel=0.03)
     full.save(tmp_path / "full.npz")
     again = fourierreg.Registration.load(tmp_path / "full.npz")
     np.testing.assert_array_equal(again.velocity, full.velocity)

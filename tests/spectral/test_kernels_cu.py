@@ -28,7 +28,7 @@ CASES = {
     "3d-voxels": (Band((12, 10, 11), (7, 5, 6), (1.0, 1.6, 0.7)), (7, 6, 5)),
     "2d": (Band((17, 20), (5, 8), (1.6, 0.7)), (8, 10)),
 }
-FIELDS = np.array([[1, 0], [0, 1], [0, 3], [1, 4], [0, 4]])
+FIELDS = np.array([[1, 0], [0, 1], [0, 3], [1, 4], [0, 4], [0, 5], [0, 11]])
 BATCH, PAIRS = 4, 2
 
 
@@ -40,15 +40,15 @@ compiled = host.compiled_fixture("fourierreg.spectral")
 def test_to_grid(compiled, band, grid, part_size):
     library, dtype = compiled
     shape, grid = _shape_3d(band.coefficient_shape), _shape_3d(grid)
-    x = random((BATCH, 2, *shape, 2), dtype)
-    fields = np.concatenate([FIELDS, [[0, 2]]]) if shape[0] > 1 else FIELDS
+    x = random((BATCH, 3, *shape, 2), dtype)
+    fields = np.concatenate([FIELDS, [[0, 2], [0, 7], [0, 8]]]) if shape[0] > 1 else FIELDS
     symbols = 1.0 + random((PAIRS, *shape), np.float64, 1) ** 2
     derivatives = axis_derivatives(band, dtype, np)
     inputs = [x, fields, symbols, derivatives, *_synthesis_tables(band, grid, dtype, np)]
     expected, actual = host.nan_filled((2, BATCH, len(fields), *grid[::-1]), dtype)
     kernels.to_grid(*inputs, expected)
     parts = math.ceil((grid[0] // 2 + 1) / part_size)
-    sizes = (BATCH, 2, len(fields), PAIRS, derivatives.shape[1], *shape, *grid, parts, part_size)
+    sizes = (BATCH, 3, len(fields), PAIRS, derivatives.shape[1], *shape, *grid, parts, part_size)
     scratch = BATCH * len(fields) * parts * _scratch_to_grid(shape, grid, parts, part_size)
     host.call(library, "to_grid", inputs, sizes, [actual], scratch=scratch)
     laws.close(actual, expected)

@@ -1,6 +1,7 @@
 """The base class of the similarities, and the sums over voxels that they share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,26 +18,48 @@ class Similarity(ABC):
     gaussian: ClassVar[bool] = False  # whether γ/2 Dist is a Gaussian negative log likelihood
     capturable: ClassVar[bool] = False  # whether a CUDA graph can hold it (`CapturedGraph`)
 
+    def statistics(
+        self, source: Array, target: Array, spacing: Sequence[float], mask: Array | None = None
+    ) -> Any:
+        """What the other methods know of the undeformed images: the source, unless overridden.
+
+        It is computed once for the images on a grid. The source may be sampled more finely than the
+        target, whose voxel size `spacing` is.
+        """
+        return source
+
     def value_and_force(
-        self, source: Array, target: Array, u: Array, spacing: tuple, mask: Array | None = None
+        self,
+        source: Array,
+        target: Array,
+        u: Array,
+        spacing: Sequence[float],
+        statistics: Any,
+        mask: Array | None = None,
     ) -> tuple[Array, Array]:
         """Dist (pairs,) at a displacement, and its force (pairs, d, N_1, …, N_d) per mm."""
         deformed, slope = value_and_slope(source, u, spacing)
-        value, half = self.value_and_half_derivative(deformed, target, source, mask)
-        return value, slope * half[:, None]
+        value, half = self.value_and_half_derivative(deformed, target, statistics, mask)
+        return value, scaled(slope, half)
 
     @abstractmethod
     def value_and_half_derivative(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> tuple[Array, Array]:
         """Dist, and ½ dDist/dI at every voxel of the deformed image I."""
 
     @abstractmethod
     def curvature(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> Any:
         """½ d²Dist/dI² near a good match, broadcastable over the voxels. It only scales the
         unknowns of the optimizer."""
+
+
+def scaled(slope: Array, half: Array) -> Array:
+    """Vector fields (pairs, d, N_1, …, N_d) times scalar fields, in place."""
+    slope *= half[:, None]
+    return slope
 
 
 def _voxel_axes(field: Array) -> tuple[int, ...]:

@@ -1,23 +1,56 @@
 """Normalized cross-correlation in windows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from fourierreg import checks
 from fourierreg.backend import Array, array_module
-from fourierreg.backend.tables import cached_table
+from fourierreg.backend.kernels import launch, voxel_blocks
 from fourierreg.image.similarity.base import (
     FLOOR,
     Similarity,
-    centered,
     masked,
     per_pair,
     total,
     variance,
     voxel_count,
 )
+from fourierreg.image.voxels import voxel_sums
+
+STRIP = 16  # voxels that a GPU thread handles, as in kernels.cu
+
+
+class WindowStatistics(NamedTuple):
+    """What does not change as the source is deformed; fields are (pairs, N_1, N_2, N_3).
+
+    Attributes
+    ----------
+    radii : tuple of int
+        Of the window along the three axes, in voxels.
+    shift, floor : arrays (pairs,)
+        Constant that is subtracted from the deformed image, so that its squares lose no digits;
+        lower bound of its variance in a window.
+    count : float array, (pairs,)
+        Voxels that count.
+    inside, target : float arrays
+        1 in the mask; the target minus a constant, zero outside the mask.
+    size, mean, spread : float arrays
+        Voxels of the window that are in the mask, zero for a window around a voxel that is not;
+        mean of the target in the window, and its centered sum of squares.
+    """
+
+    radii: tuple[int, ...]
+    shift: Array
+    floor: Array
+    count: Array
+    inside: Array
+    target: Array
+    size: Array
+    mean: Array
+    spread: Array
 
 
 @dataclass(frozen=True)
@@ -26,73 +59,124 @@ class LocalCorrelation(Similarity):
 
     Parameters
     ----------
-    radius : int
-        The window is a cube of 2 `radius` + 1 voxels of the present grid, periodic; voxels outside
-        the mask are left out of it.
+    radius : float
+        In mm. The window is a box of 2r + 1 voxels along each axis, r being `radius` in voxels,
+        rounded, and at least `MIN_VOXELS`; periodic. Voxels outside the mask are left out of it.
     """
 
-    radius: int = 4
+    radius: float = 3.2
+
+    capturable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.count("radius", self.radius)
+        object.__setattr__(self, "radius", checks.positive("radius", self.radius))
+
+    def statistics(
+        self, source: Array, target: Array, spacing: Sequence[float], mask: Array | None = None
+    ) -> WindowStatistics:
+        """Window sums of the target and the mask."""
+        xp, kind, shape = array_module(source, target), target.dtype.type, _shape_3d(target)
+        radii = self._radii(target.shape[1:], spacing)
+        count = voxel_count(target, mask)
+        inside = xp.ones(shape, dtype=kind)
+        if mask is not None:
+            inside = xp.ascontiguousarray(mask.astype(kind)).reshape(shape)
+        centered = masked(target - (total(masked(target, mask)) / count).astype(kind), mask)
+        centered = xp.ascontiguousarray(centered).reshape(shape)
+        size, sums, squares = (
+            _window_sum(field, radii, xp) for field in (inside, centered, centered * centered)
+        )
+        voxels = xp.maximum(size, 1)
+        mean = sums / voxels
+        floors = [(FLOOR * per_pair(v)).astype(kind) for v in (variance(source), variance(target, mask))]
+        spread = xp.maximum(squares - sums * mean, 0) + voxels * floors[1].reshape(-1, 1, 1, 1)
+        shift = total(source) / voxel_count(source, None)
+        return WindowStatistics(
+            radii, per_pair(shift).astype(kind), floors[0], per_pair(count), inside, centered,
+            size * inside, mean, spread,
+        )  # fmt: skip
 
     def value_and_half_derivative(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> tuple[Array, Array]:
         """Σ (1 - r²), and its exact derivative: a voxel counts in all windows that contain it."""
-        i, t, (mean_i, mean_t, a, ratio, r2) = self._window_terms(deformed, target, source, mask)
-        # Σ a (t - mean_t) - a ratio (i - mean_i), over the windows that contain the voxel
-        half = (
-            i * self._window_sum(a * ratio)
-            - self._window_sum(a * ratio * mean_i)
-            - t * self._window_sum(a)
-            + self._window_sum(a * mean_t)
-        )
-        value = voxel_count(deformed, mask) - total(r2)
-        return per_pair(value), masked(half, mask)
+        xp, known = array_module(deformed, target), statistics
+        image = _volume(deformed, xp)
+        terms = _terms(image, known, xp)
+        sums = _spread(terms, known, xp)
+        half = xp.empty_like(image)
+        fields = [image, known.target, known.inside, known.shift, sums]
+        _launch("window_derivative", fields, known.radii[:1], half, axis=0)
+        value = known.count - voxel_sums(terms[:, 3])
+        return value, half.reshape(deformed.shape)
 
     def curvature(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> Any:
         """Σ of r² / (sum of squares of I) over the windows that contain a voxel."""
-        _, _, (_, _, a, ratio, _) = self._window_terms(deformed, target, source, mask)
-        return self._window_sum(a * ratio)
+        xp, known = array_module(deformed, target), statistics
+        terms = _terms(_volume(deformed, xp), known, xp)
+        return _window_sum(terms[:, 0], known.radii, xp).reshape(deformed.shape)
 
-    def _window_terms(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None
-    ) -> tuple[Array, Array, tuple[Array, ...]]:
-        """Centered images, and per window: means, a = A/BC, A/B, r² (a and r² zero outside)."""
-        xp = array_module(deformed, target)
-        kind, count = deformed.dtype.type, voxel_count(deformed, mask)
-        if mask is None:
-            size = kind(np.prod([min(2 * self.radius + 1, n) for n in deformed.shape[1:]]))
-        else:
-            size = xp.maximum(self._window_sum(mask.astype(kind)), 1)
-        i, t = (centered(image, mask, count) for image in (deformed, target))
-        mean_i, mean_t = self._window_sum(i) / size, self._window_sum(t) / size
-        across = self._window_sum(i * t) - size * mean_i * mean_t
-        own = self._window_sum(i * i) - size * mean_i * mean_i
-        other = self._window_sum(t * t) - size * mean_t * mean_t
-        floors = [(FLOOR * v).astype(kind) for v in (variance(source), variance(target, mask))]
-        own, other = (
-            xp.maximum(x, 0) + size * floor for x, floor in zip((own, other), floors, strict=True)
-        )
-        a = masked(across / (own * other), mask)
-        return i, t, (mean_i, mean_t, a, across / own, a * across)
-
-    def _window_sum(self, field: Array) -> Array:
-        """Sum over the window around every voxel (its own adjoint)."""
-        xp = array_module(field)
-        for axis in range(1, field.ndim):
-            matrix = _window_matrix(field.shape[axis], self.radius, field.dtype, xp)
-            field = xp.moveaxis(xp.matmul(xp.moveaxis(field, axis, -1), matrix), -1, axis)
-        return xp.ascontiguousarray(field)
+    def _radii(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """Radius along the three axes in voxels."""
+        radii = [max(MIN_VOXELS, round(self.radius / h)) for h in spacing]
+        radii = [min(r, (n - 1) // 2) for r, n in zip(radii, shape, strict=True)]
+        return (0,) * (3 - len(radii)) + tuple(radii)
 
 
-@cached_table()
-def _window_matrix(points: int, radius: int, dtype: Any, xp: Any) -> Array:
-    """Circulant 0/1 matrix of one axis: which voxels are in the window around which."""
-    offset = np.arange(points)
-    distance = np.minimum(offset, points - offset)
-    near = (distance <= radius).astype(dtype)
-    return xp.asarray(near[(offset[:, None] - offset) % points])
+MIN_VOXELS = 2  # radius of a window on coarse grids: fewer voxels say too little of a correlation
+
+
+def _terms(image: Array, known: WindowStatistics, xp: Any) -> Array:
+    """The terms of every window (the kernel `window_terms`), (pairs, 4, N_1, N_2, N_3)."""
+    pairs, *grid = image.shape
+    moments = xp.empty((pairs, 3, *grid), dtype=image.dtype)
+    fields = [image, known.target, known.inside, known.shift]
+    _launch("window_moments", fields, known.radii[1:], moments, axis=1)
+    terms = xp.empty((pairs, 4, *grid), dtype=image.dtype)
+    fields = [moments, known.size, known.mean, known.spread, known.floor]
+    _launch("window_terms", fields, known.radii[:1], terms, axis=0)
+    return terms
+
+
+def _spread(terms: Array, known: WindowStatistics, xp: Any) -> Array:
+    """Sums of three terms over windows in the planes, (pairs, 3, N_1, N_2, N_3)."""
+    pairs, _, *grid = terms.shape
+    sums = xp.empty((pairs, 3, *grid), dtype=terms.dtype)
+    _launch("window_spread", [terms], known.radii[1:], sums, axis=1, fields=3)
+    return sums
+
+
+def _launch(
+    name: str, inputs: list[Array], radii: Sequence[int], out: Array, axis: int, fields: int = 1
+) -> None:
+    """Run a kernel whose threads move along an axis."""
+    pairs, grid = out.shape[0], list(out.shape[-3:])
+    threads = int(np.prod(grid)) // grid[axis] * -(-grid[axis] // STRIP)
+    launch(
+        "fourierreg.image.similarity",
+        name,
+        inputs,
+        [float(r) for r in radii],
+        [out],
+        sizes=(pairs, *grid),
+        blocks=voxel_blocks(threads, fields * pairs),
+    )
+
+
+def _window_sum(field: Array, radii: Sequence[int], xp: Any) -> Array:
+    """Sum over the window around every voxel, (pairs, N_1, N_2, N_3); not in every iteration."""
+    for axis, radius in enumerate(radii, start=1):
+        field = sum(xp.roll(field, k, axis=axis) for k in range(-radius, radius + 1))
+    return xp.ascontiguousarray(field)
+
+
+def _shape_3d(image: Array) -> tuple[int, ...]:
+    """Shape of images (pairs, N_1, …, N_d) as volumes."""
+    return (image.shape[0], *[1] * (4 - image.ndim), *image.shape[1:])
+
+
+def _volume(image: Array, xp: Any) -> Array:
+    """Images as contiguous volumes."""
+    return xp.ascontiguousarray(image).reshape(_shape_3d(image))

@@ -1,7 +1,8 @@
 """Mutual information of the intensities of two images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from fourierreg.image.similarity.base import (
     variance,
     voxel_count,
 )
+
+
+class Statistics(NamedTuple):
+    """Ranges (low, high) of the intensities of the images, and the variance of the source."""
+
+    source: tuple[Array, Array]
+    target: tuple[Array, Array]
+    variance: Array
 
 
 @dataclass(frozen=True)
@@ -38,11 +47,19 @@ class MutualInformation(Similarity):
     def __post_init__(self) -> None:
         checks.count("bins", self.bins, minimum=8)
 
+    def statistics(
+        self, source: Array, target: Array, spacing: Sequence[float], mask: Array | None = None
+    ) -> Statistics:
+        """Ranges of intensities, and the variance of the source."""
+        xp = array_module(source, target)
+        ranges = intensity_range(source, xp), intensity_range(target, xp, mask)
+        return Statistics(*ranges, variance(source))
+
     def value_and_half_derivative(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> tuple[Array, Array]:
         """-2 M MI and -Σ_i B'(i - p) ln(p_ij / p_i) / width."""
-        joint, index, beyond, width = self._histogram(deformed, target, source, mask)
+        joint, index, beyond, width = self._histogram(deformed, target, statistics, mask)
         xp = array_module(joint)
         rows, columns = xp.sum(joint, axis=2, keepdims=True), xp.sum(joint, axis=1, keepdims=True)
         filled = joint > 0
@@ -59,30 +76,30 @@ class MutualInformation(Similarity):
         return value, masked(half, mask)
 
     def curvature(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> Any:
         """1 / variance of I given T."""
-        joint, _, _, width = self._histogram(deformed, target, source, mask)
+        joint, _, _, width = self._histogram(deformed, target, statistics, mask)
         xp = array_module(joint)
         bins = xp.arange(self.bins, dtype=joint.dtype)[:, None]
         columns = xp.sum(joint, axis=1, keepdims=True)
         mean = xp.sum(bins * joint, axis=1, keepdims=True) / xp.where(columns > 0, columns, 1.0)
         within = xp.sum(joint * (bins - mean) ** 2, axis=(1, 2))
-        return 1.0 / (as_column(within, deformed) * width**2 + FLOOR * variance(source))
+        return 1.0 / (as_column(within, deformed) * width**2 + FLOOR * statistics.variance)
 
     def _histogram(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None
     ) -> tuple[Array, Array, Array, Array]:
         """Joint histogram p_ij (pairs, bins, bins); per voxel, the flat index of its first cell and
         the distance of its intensity beyond that row; the width of a row."""
         xp, kind, bins = array_module(deformed, target), deformed.dtype.type, self.bins
-        low, high = intensity_range(source, xp)
+        low, high = statistics.source
         width = xp.maximum(high - low, 1e-12) / (bins - 5)  # two rows to spare on either side
         position = (deformed - low.astype(kind)) * (1 / width).astype(kind) + 2
         position = xp.minimum(xp.maximum(position, 2), bins - 3)
         first = xp.floor(position) - 1
         beyond = position - first
-        low, high = intensity_range(target, xp, mask)
+        low, high = statistics.target
         scale = (bins / xp.maximum(high - low, 1e-12)).astype(kind)
         column = xp.floor((target - low.astype(kind)) * scale)
         column = xp.minimum(xp.maximum(column, 0), bins - 1).astype(np.int64)

@@ -1,5 +1,6 @@
 """Sum of squared differences, the Gaussian likelihood."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,13 @@ class SumOfSquares(Similarity):
     capturable: ClassVar[bool] = True
 
     def value_and_force(
-        self, source: Array, target: Array, u: Array, spacing: tuple, mask: Array | None = None
+        self,
+        source: Array,
+        target: Array,
+        u: Array,
+        spacing: Sequence[float],
+        statistics: Any,
+        mask: Array | None = None,
     ) -> tuple[Array, Array]:
         """As in the base class, in one pass over the voxels."""
         residual, force = residual_and_force(source, target, u, spacing)
@@ -25,14 +32,14 @@ class SumOfSquares(Similarity):
         return voxel_sums(residual * residual), force
 
     def value_and_half_derivative(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> tuple[Array, Array]:
         """Σ r² and r."""
         residual = masked(deformed - target, mask)
         return voxel_sums(residual * residual), residual
 
     def curvature(
-        self, deformed: Array, target: Array, source: Array, mask: Array | None = None
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> Any:
         """The constant 1."""
         return 1.0
