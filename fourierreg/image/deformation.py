@@ -7,7 +7,7 @@ import numpy as np
 from fourierreg import checks
 from fourierreg.backend import Array, array_module, asarray
 from fourierreg.errors import InputError
-from fourierreg.image import voxels
+from fourierreg.image import determinant, voxels
 
 
 def warp(
@@ -83,7 +83,7 @@ def jacobian_determinant(
 ) -> Array:
     """det(I + Du) at every voxel, (N_1, …, N_d); positive everywhere means no fold."""
     u = asarray(displacement)
-    return voxels.jacobian_determinant(u, checks.spacing(spacing, u.shape[0]))
+    return determinant.jacobian_determinant(u, checks.spacing(spacing, u.shape[0]))
 
 
 def gradient(image: Array, spacing: Sequence[float]) -> Array:

@@ -1,8 +1,7 @@
 """Numba kernels: loops over voxels, rows being distributed over threads.
 
-Grids are 3D; a 2D image has a first axis of length one. `residual_and_force`, `value_and_slope`,
-`jacobian_determinant` and `displacement_extremes` take a batch of pairs along the first axis of
-every array. Interpolation is periodic, and linear but in `nearest`. `fourierreg/image/kernels.cu`
+Grids are 3D; a 2D image has a first axis of length one. `residual_and_force` and `value_and_slope`
+take a batch of pairs along the first axis of every array. Interpolation is periodic, and linear but in `nearest`. `fourierreg/image/kernels.cu`
 has the same kernels for the GPU; a test compiles that file with the host compiler and compares the
 two.
 """
@@ -200,75 +199,3 @@ def value_and_slope(source, u, qz, qy, qx, value, slope):
             slope[p, 0, z, y, x] = gz * qz
             slope[p, 1, z, y, x] = gy * qy
             slope[p, 2, z, y, x] = gx * qx
-
-
-@_inline
-def _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp):
-    """det(I + Dv) at a voxel by central differences; q = 1 / (2 spacing)."""
-    a00 = 1 + qz * (v[0, zp, y, x] - v[0, zm, y, x])
-    a10 = qz * (v[1, zp, y, x] - v[1, zm, y, x])
-    a20 = qz * (v[2, zp, y, x] - v[2, zm, y, x])
-    a01 = qy * (v[0, z, yp, x] - v[0, z, ym, x])
-    a11 = 1 + qy * (v[1, z, yp, x] - v[1, z, ym, x])
-    a21 = qy * (v[2, z, yp, x] - v[2, z, ym, x])
-    a02 = qx * (v[0, z, y, xp] - v[0, z, y, xm])
-    a12 = qx * (v[1, z, y, xp] - v[1, z, y, xm])
-    a22 = 1 + qx * (v[2, z, y, xp] - v[2, z, y, xm])
-    return (
-        a00 * (a11 * a22 - a12 * a21)
-        - a01 * (a10 * a22 - a12 * a20)
-        + a02 * (a10 * a21 - a11 * a20)
-    )
-
-
-@_parallel
-def jacobian_determinant(u, hz, hy, hx, out):
-    """det(I + Du) of every pair by periodic central differences."""
-    pairs, nz, ny, nx = out.shape
-    one = u.dtype.type(1)
-    qz, qy, qx = one / (hz + hz), one / (hy + hy), one / (hx + hx)
-    for row in numba.prange(pairs * nz * ny):
-        p, z, y = row // (nz * ny), row // ny % nz, row % ny
-        v = u[p]
-        zm, zp = (z + nz - 1) % nz, (z + 1) % nz
-        ym, yp = (y + ny - 1) % ny, (y + 1) % ny
-        for x in range(nx):
-            xm = x - 1 if x > 0 else nx - 1
-            xp = x + 1 if x < nx - 1 else 0
-            out[p, z, y, x] = _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
-
-
-@_inline
-def _nan_max(a, b):
-    """Maximum that propagates NaN."""
-    return b if b > a or b != b else a
-
-
-@_parallel
-def displacement_extremes(u, hz, hy, hx, rz, ry, rx, out):
-    """Maxima of r_j |u_j| and of -det(I + Du) over each part of the rows of every pair.
-
-    `out` is (pairs, parts, 2). NaN propagates.
-    """
-    pairs, parts = out.shape[:2]
-    nz, ny, nx = u.shape[2:]
-    rows = (nz * ny + parts - 1) // parts
-    one = u.dtype.type(1)
-    qz, qy, qx = one / (hz + hz), one / (hy + hy), one / (hx + hx)
-    for job in numba.prange(pairs * parts):
-        p, part = job // parts, job % parts
-        v = u[p]
-        max_displacement, max_fold = u.dtype.type(0), u.dtype.type(-np.inf)
-        for row in range(part * rows, min(part * rows + rows, nz * ny)):
-            z, y = row // ny, row % ny
-            zm, zp = (z + nz - 1) % nz, (z + 1) % nz
-            ym, yp = (y + ny - 1) % ny, (y + 1) % ny
-            for x in range(nx):
-                xm = x - 1 if x > 0 else nx - 1
-                xp = x + 1 if x < nx - 1 else 0
-                max_displacement = _nan_max(max_displacement, rz * abs(v[0, z, y, x]))
-                max_displacement = _nan_max(max_displacement, ry * abs(v[1, z, y, x]))
-                max_displacement = _nan_max(max_displacement, rx * abs(v[2, z, y, x]))
-                determinant = _determinant(v, qz, qy, qx, zm, z, zp, ym, y, yp, xm, x, xp)
-                max_fold = _nan_max(max_fold, -determinant)
-        out[p, part, 0], out[p, part, 1] = max_displacement, max_fold

@@ -17,8 +17,7 @@ from scipy import fft
 
 from fourierreg.backend import Array
 from fourierreg.errors import InputError
-from fourierreg.image.voxels import displacement_extremes
-from fourierreg.model.end_map import displacement_limits
+from fourierreg.model.end_map import measured
 from fourierreg.model.problem import Problem
 from fourierreg.spectral.band import frequencies
 from fourierreg.spectral.metric import MetricBatch
@@ -124,14 +123,11 @@ class FullGridProblem(Problem):
                     velocities.append(smooth(m))
         return FullGridGeodesic(metric, velocities, momenta, displacements)
 
-    def check_diffeomorphism(self, geodesic):
-        """The quantities of `end_map.measure`, on the voxels, and the end displacement."""
-        u, limits = geodesic.displacement, displacement_limits(geodesic.metric.band)
-        displacement, negative_determinant = displacement_extremes(u, self.spacing, limits).T
-        finite = np.isfinite(displacement)
-        if not finite[0]:
-            u = np.zeros_like(u)
-        return [finite, np.where(finite, displacement, np.inf), negative_determinant], u
+    def end_map(self, geodesic):
+        """The end map on the voxels."""
+        u = geodesic.displacement
+        finite = np.isfinite(u).all(axis=tuple(range(1, u.ndim)))
+        return measured(finite, u if finite[0] else np.zeros_like(u), geodesic.metric.band)
 
     def displacement(self, geodesic):
         """End displacement of the inverse map, in mm."""

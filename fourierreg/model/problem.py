@@ -12,9 +12,10 @@ from fourierreg.backend import Array, array_module, backend_of, to_numpy
 from fourierreg.geodesic.jacobi import end_gradient, sweep
 from fourierreg.geodesic.shooting import Geodesic, pull_back, shoot
 from fourierreg.image.deformation import gradient
+from fourierreg.image.determinant import add_barrier_force
 from fourierreg.image.similarity import Similarity, SumOfSquares
 from fourierreg.image.voxels import value_and_slope
-from fourierreg.model import end_map
+from fourierreg.model.end_map import EndMap, accepted, barrier_weight, end_map_of
 from fourierreg.model.hessian import DataCurvature, data_curvature
 from fourierreg.spectral.band import inner, real_dtype
 from fourierreg.spectral.metric import MetricBatch
@@ -24,6 +25,7 @@ from fourierreg.spectral.transform import analysis, synthesis
 class Evaluation(NamedTuple):
     """Energies at the velocities of some pairs, in nats, and the geodesics they were computed from.
 
+    `total` is prior and likelihood plus the barrier against folds (`fourierreg.model.end_map`).
     `gradient` is the L² gradient with respect to v₀, (pairs, d, *band). Where the end map is not a
     diffeomorphism the energies are infinite and the gradient zero; it is None where no pair has
     one.
@@ -189,38 +191,36 @@ class Problem:
 
         Returns
         -------
-        scalars : float array, (pairs, 5)
+        scalars : float array, (pairs, 6)
             From which `energies` computes energies.
         gradient : complex array like `v`
             Meaningless where the end map is not a diffeomorphism.
         geodesic : Geodesic
         """
         xp, band, geodesic = array_module(v), metric.band, self.shoot(v, metric)
-        quantities, u = self.check_diffeomorphism(geodesic)
-        scalars = xp.full((v.shape[0], 5), math.nan)
-        for i, quantity in enumerate(quantities):
-            scalars[:, i] = quantity
-        if backend_of(v) == "numpy" and not end_map.accepted(*quantities).any():
+        end = self.end_map(geodesic)
+        if backend_of(v) == "numpy" and not accepted(end.measures).any():
+            scalars = np.pad(end.measures, ((0, 0), (0, 2)), constant_values=math.nan)
             return scalars, xp.zeros_like(v), geodesic  # on the host the early exit costs no wait
         with np.errstate(over="ignore", invalid="ignore"):  # where the flow diverged
-            distance, pulled = self._dissimilarity(geodesic, u)
+            distance, pulled = self._dissimilarity(geodesic, end)
             momentum = metric.lower(v) / metric.velocity_scale**2
-            scalars[:, 3], scalars[:, 4] = inner(momentum, v, band, xp), distance
+            energies = (inner(momentum, v, band, xp), distance)
+            scalars = xp.concatenate([end.measures, *(e[:, None] for e in energies)], axis=1)
             weight = self.weight_of(band.ndim + 1).astype(real_dtype(v), copy=False)
             return scalars, momentum + weight * metric.lower(pulled.astype(v.dtype)), geodesic
 
     def energies(self, scalars: np.ndarray) -> list[np.ndarray]:
         """Total, prior and likelihood from the scalars of `measure`, each (pairs,)."""
-        *quantities, prior, distance = scalars.T
-        good, prior, misfit = (
-            end_map.accepted(*quantities),
-            0.5 * prior,
-            0.5 * self.weight * distance,
-        )
-        return [np.where(good, energy, math.inf) for energy in (prior + misfit, prior, misfit)]
+        good, (barrier, prior, distance) = accepted(scalars[:, :4]), scalars.T[3:]
+        prior, misfit = 0.5 * prior, 0.5 * self.weight * distance
+        total = prior + misfit + barrier
+        return [np.where(good, energy, math.inf) for energy in (total, prior, misfit)]
 
-    def _dissimilarity(self, geodesic: Geodesic, u: Array) -> tuple[Array, Array]:
-        """Dist at the end point, and the gradient of ½ Dist with respect to v₀ in the metric."""
+    def _dissimilarity(self, geodesic: Geodesic, end: EndMap) -> tuple[Array, Array]:
+        """Dist at the end point; the gradient with respect to v₀, in the metric, of ½ Dist plus the
+        barrier over the weight (without the barrier for the paper's gradient)."""
+        u = end.displacement
         if self.gradient == "jacobi":
             deformed, _ = value_and_slope(self.source, u, self.spacing)
             distance, half = self.similarity.value_and_half_derivative(
@@ -231,6 +231,11 @@ class Problem:
         distance, force = self.similarity.value_and_force(
             self.source, self.target, u, self.spacing, self.statistics, self.mask
         )
+        on_host = backend_of(u) == "numpy"  # where it costs no wait to skip what is zero
+        if not on_host or np.any(end.measures[:, 3] > 0):
+            voxels = barrier_weight(geodesic.metric.band, self.shape)
+            scale = voxels / self.weight_of(0)
+            force = add_barrier_force(force, u, end.determinants, scale, self.spacing)
         return distance, self.pull_back(geodesic, force)
 
     def _to_band(self, force: Array, geodesic: Geodesic) -> Array:
@@ -242,13 +247,9 @@ class Problem:
         """Gradient with respect to v₀, in the metric, of a sum over voxels with that force on u."""
         return pull_back(geodesic, self._to_band(force, geodesic))
 
-    def check_diffeomorphism(self, geodesic: Geodesic) -> tuple[list[Array], Array]:
-        """The quantities of `end_map.measure`, and the end displacement on this grid."""
-        quantities, u, coefficients = end_map.measure(geodesic, self.shape)
-        kind = self.source.dtype.type
-        if tuple(u.shape[2:]) != self.shape or u.dtype != kind:
-            u = synthesis(coefficients, geodesic.metric.band, self.shape, kind, array_module(u))
-        return quantities, u
+    def end_map(self, geodesic: Geodesic) -> EndMap:
+        """The end maps on this grid."""
+        return end_map_of(geodesic, self.shape, self.source.dtype.type)
 
     def curvature(self, geodesic: Geodesic, exact: bool = False) -> DataCurvature:
         """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""

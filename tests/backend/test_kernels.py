@@ -7,7 +7,7 @@ import fourierreg
 from fourierreg.backend import array_module, asarray
 from fourierreg.backend import kernels as launch
 from fourierreg.geodesic.shooting import pull_back, shoot, tangent
-from fourierreg.image import voxels
+from fourierreg.image import determinant
 from fourierreg.image.deformation import invert, jacobian_determinant
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.problem import Problem
@@ -57,7 +57,7 @@ def test_an_energy_in_cuda_c_equals_that_of_numba(emulate_cuda, shape, dtype):
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b, rtol=2e-4 if dtype == np.float32 else 1e-8)
     names = {name for _, name in launched}
-    assert {"to_grid", "from_grid", "contract", "contract_rows", "displacement_extremes"} <= names
+    assert {"to_grid", "from_grid", "contract", "contract_rows", "end_map"} <= names
     assert {"rate", "rate_adjoint", "products_tangent", "invert", "nearest"} <= names
 
 
@@ -91,12 +91,12 @@ def test_scratch_beyond_shared_memory_is_in_an_array(emulate_cuda, monkeypatch):
 def test_the_emulation_detects_too_few_blocks_and_too_little_scratch(emulate_cuda, monkeypatch):
     u = np.zeros((3, 20, 22, 24))
     emulate_cuda()
-    monkeypatch.setattr(voxels, "voxel_blocks", lambda count, pairs=1: (1, pairs))
+    monkeypatch.setattr(determinant, "voxel_blocks", lambda count, pairs=1: (1, pairs))
     with pytest.raises(AssertionError, match="fewer blocks"):
         jacobian_determinant(u, (1.0, 1.0, 1.0))
-    monkeypatch.setattr(voxels, "REDUCTION_WIDTH", 100)
+    monkeypatch.setattr(determinant, "REDUCTION_WIDTH", 100)
     with pytest.raises(AssertionError, match="less scratch"):
-        voxels.displacement_extremes(u, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+        determinant.measure_map(u, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 
 
 def test_mock_device_refuses_dtypes_that_a_gpu_would_misread():

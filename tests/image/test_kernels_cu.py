@@ -1,12 +1,9 @@
 """The CUDA kernels of the image package, compiled by the host compiler, equal the numba kernels."""
 
-import math
-
 import numpy as np
 import pytest
 
 from fourierreg.image import kernels
-from fourierreg.image.voxels import REDUCTION_WIDTH
 from tests import host, laws
 
 SHAPE = (5, 6, 7)
@@ -101,47 +98,6 @@ def test_value_and_slope(compiled, kind, factor):
     call(library, "value_and_slope", [source, u], (PAIRS, 1, factor, 1, *SHAPE), actual, scalars)
     for a, b in zip(actual, expected, strict=True):
         laws.close(a, b)
-
-
-def test_jacobian_determinant(compiled):
-    library, dtype = compiled
-    u = np.random.default_rng(0).standard_normal((PAIRS, 3, *SHAPE)).astype(dtype)
-    expected, actual = host.nan_filled((2, PAIRS, *SHAPE), dtype)
-    kernels.jacobian_determinant(u, *spacing(dtype), expected)
-    call(library, "jacobian_determinant", [u], (PAIRS, *SHAPE), [actual])
-    laws.close(actual, expected)
-
-
-@pytest.mark.parametrize("parts", [1, 3, 4])  # 4: parts of unequal numbers of rows
-def test_displacement_extremes(compiled, parts):
-    library, dtype = compiled
-    u = dtype(0.2) * host.random((PAIRS, 3, *SHAPE), dtype)
-    rows = math.ceil(SHAPE[0] * SHAPE[1] / parts)
-    expected, actual = host.nan_filled((2, PAIRS, parts, 2), dtype)
-    scalars = (*spacing(dtype), *(dtype(x) for x in (0.3, 0.5, 0.2)))
-    kernels.displacement_extremes(u, *scalars, expected)
-    sizes, scratch = (PAIRS, parts, rows, *SHAPE), PAIRS * parts * 2 * REDUCTION_WIDTH
-    call(library, "displacement_extremes", [u], sizes, [actual], scalars, scratch)
-    laws.close(actual, expected)
-    factors = np.reshape(scalars[3:], (3, 1, 1, 1))
-    laws.close(expected[..., 0].max(axis=1), (abs(u) * factors).max(axis=(1, 2, 3, 4)))
-    determinants = np.empty((PAIRS, *SHAPE), dtype)
-    kernels.jacobian_determinant(u, *spacing(dtype), determinants)
-    laws.close(expected[..., 1].max(axis=1), -determinants.min(axis=(1, 2, 3)))
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_displacement_extremes_propagate_nan(compiled, axis):
-    library, dtype = compiled
-    u = np.zeros((1, 3, *SHAPE), dtype)
-    u[0, axis, 2, 3, 4] = np.nan
-    expected, actual = host.nan_filled((2, 1, 1, 2), dtype)
-    scalars = (*spacing(dtype), *(dtype(1) for _ in range(3)))
-    kernels.displacement_extremes(u, *scalars, expected)
-    sizes = (1, 1, SHAPE[0] * SHAPE[1], *SHAPE)
-    call(library, "displacement_extremes", [u], sizes, [actual], scalars, 2 * REDUCTION_WIDTH)
-    assert np.isnan(expected).all()
-    assert np.isnan(actual).all()
 
 
 def test_invert(compiled):

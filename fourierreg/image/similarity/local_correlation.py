@@ -125,7 +125,7 @@ class LocalCorrelation(Similarity):
         return (0,) * (3 - len(radii)) + tuple(radii)
 
 
-MIN_VOXELS = 2  # radius of a window on coarse grids: fewer voxels say too little of a correlation
+MIN_VOXELS = 1  # radius of a window on coarse grids: fewer voxels say too little of a correlation
 
 
 def _terms(image: Array, known: WindowStatistics, xp: Any) -> Array:
