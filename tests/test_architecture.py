@@ -159,7 +159,7 @@ def test_results_load_without_what_computes_them():
     """`Registration.load` imports neither a solver nor the compiler."""
     code = (
         "import sys, fourierreg; fourierreg.Registration; "
-        "ours = ('fourierreg.registration.result', 'fourierreg.registration.format_2'); "
+        "ours = ('fourierreg.registration.result', 'fourierreg.registration.older_formats'); "
         "heavy = ('fourierreg.optim', 'fourierreg.registration.', 'scipy.optimize', 'numba'); "
         "print([m for m in sys.modules if m.startswith(heavy) and m not in ours])"
     )

@@ -16,6 +16,7 @@ import pytest
 
 import fourierreg
 from fourierreg.cli import main
+from fourierreg.registration.quality import QUALITIES
 from tests.brains import head, oblique_affine, write_pair
 
 FAST = ["--modes", "6", "--num-steps", "4", "--quiet"]
@@ -426,8 +427,9 @@ def test_register_takes_the_default_alpha_of_the_function(tmp_path):
     )
     report = json.loads((tmp_path / "out" / "result.json").read_text())
     images = [nib.load(path) for path in (source, target)]
-    expected = fourierreg.register(*images, modes=6, num_steps=4)
-    assert report["alpha"] == expected.alpha == 3.0
+    expected = fourierreg.register(*images, modes=6, num_steps=4, quality="default")
+    assert report["parameters"]["quality"] == "default"
+    assert report["alpha"] == expected.alpha == QUALITIES["default"].alpha
 
 
 def test_every_field_of_the_model_has_an_option(tmp_path):

@@ -14,28 +14,25 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "--seed": {"type": int, "default": 0, "help": "of the random numbers (default 0)"},
     "--size": {"type": int, "help": "resample to this many voxels on the longest axis"},
     # the model
-    "--modes": {"type": int, "default": 16, "help": "band per axis (default 16)"},
-    "--power": {"type": float, "default": 3.0, "help": "exponent c of the metric (default 3)"},
+    "--modes": {"type": int, "help": "band per axis (default 16)"},
+    "--power": {"type": float, "help": "exponent c of the metric (default 3)"},
     "--reference-length": {"type": float, "help": "ℓ in mm (default: field of view / 16)"},
     "--velocity-scale": {"type": float, "help": "s in mm (default ℓ/8)"},
     "--num-steps": {
         "type": int,
-        "help": "time steps of the geodesic (default 5; 10 in `simulate`)",
+        "help": "time steps of the geodesic (default: as many as its flow needs; 10 in `simulate`)",
     },
     "--integrator": {
-        "choices": ["euler", "rk4"],
-        "default": "euler",
-        "help": "of the geodesic (default euler)",
+        "choices": ["rk4", "euler"],
+        "help": "of the geodesic (default rk4)",
     },
     "--dynamics": {
         "choices": ["epdiff", "stationary"],
-        "default": "epdiff",
         "help": "geodesic (epdiff, default), or the flow of a stationary velocity",
     },
     "--similarity": {
         "choices": ["ssd", "ncc", "lncc", "mi"],
-        "default": "ssd",
-        "help": "sum of squares (default), global or local correlation, mutual information",
+        "help": "sum of squares, global or local correlation, mutual information",
     },
     # the noise and α
     "--sigma": {"default": "estimate", "help": 'noise σ, or "estimate" (default)'},
@@ -74,6 +71,7 @@ MODEL = (
     "--integrator",
     "--dynamics",
 )
+OTHER_FIELDS = ("power", "reference_length", "integrator", "dynamics")  # of the model
 LABELS = ("--source-labels", "--target-labels")
 
 
@@ -92,16 +90,20 @@ def add_options(parser: argparse.ArgumentParser, *names: str, **changes: Any) ->
         parser.add_argument(*flags, name, **{**OPTIONS[name], **changes})
 
 
+def given_fields(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the named options that were given."""
+    values = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def model_keywords(options: argparse.Namespace) -> dict[str, Any]:
     """Keywords `modes`, `num_steps`, `velocity_scale` and, for other fields, `model` as plain data:
     what `result.json` and a label run record."""
     from fourierreg.model.model import MODEL_KEYWORDS, Model
 
     given = {name: getattr(options, name) for name in MODEL_KEYWORDS}
-    others = ("power", "reference_length", "integrator", "dynamics", "similarity")
-    fields = {name: getattr(options, name) for name in others if hasattr(options, name)}
-    plain = Model(**fields).to_dict()
-    return {**given, "model": plain} if plain else given
+    others = given_fields(options, *OTHER_FIELDS)
+    return {**given, "model": Model(**others).to_dict()} if others else given
 
 
 def model_of_options(options: argparse.Namespace) -> Any:

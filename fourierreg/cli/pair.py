@@ -11,7 +11,16 @@ from fourierreg.cli.common import (
     without_nan,
     write_run,
 )
-from fourierreg.cli.options import COMMON, LABELS, MODEL, add_options, model_keywords, sigma_of
+from fourierreg.cli.options import (
+    COMMON,
+    LABELS,
+    MODEL,
+    OTHER_FIELDS,
+    add_options,
+    given_fields,
+    model_keywords,
+    sigma_of,
+)
 from fourierreg.errors import InputError
 
 
@@ -32,10 +41,19 @@ def add_to(commands):
     infer.set_defaults(run=_map_alpha)
 
     fixed = commands.add_parser(
-        "register", help="register at a given α", description=_register.__doc__
+        "register",
+        help="register at a given α",
+        description=_register.__doc__,
+        epilog="The defaults of the model's options are those of the quality.",
     )
     _add_pair_arguments(fixed)
-    fixed.add_argument("--alpha", type=float, default=3.0, help="default 3")
+    fixed.add_argument(
+        "--quality",
+        choices=("fast", "default", "accurate", "paper"),
+        help="a model, its α, and how hard to try (default: default; with --alpha or --similarity "
+        "the model of map-alpha)",
+    )
+    fixed.add_argument("--alpha", type=float, help="default: that of the quality")
     add_options(fixed, "--similarity")
     fixed.add_argument("--weight", type=float, help="γ of the similarity, instead of σ and ρ")
     fixed.set_defaults(run=_register)
@@ -68,18 +86,23 @@ def _map_alpha(options):
         "alpha0": options.alpha0,
         "alpha_prior": options.alpha_prior,
     }
-    return _run_pair(options, map_alpha, parameters, "inferring α")
+    return _run_pair(
+        options, map_alpha, {**parameters, **model_keywords(options)}, "inferring α"
+    )
 
 
 def _register(options):
     """Register the source to the target at a given regularization strength α."""
     from fourierreg import register
+    from fourierreg.model.model import MODEL_KEYWORDS
 
-    parameters = {
-        "alpha": options.alpha,
-        "weight": options.weight,
-    }
-    return _run_pair(options, register, parameters, "registering")
+    others = given_fields(options, *OTHER_FIELDS)
+    keywords = given_fields(options, "quality", "alpha", "weight", "similarity", *MODEL_KEYWORDS)
+    if others:
+        keywords["model"] = others
+    if not keywords.keys() & {"quality", "alpha", "similarity", "model"}:
+        keywords["quality"] = "default"  # as the function does; recorded with the result
+    return _run_pair(options, register, keywords, "registering")
 
 
 def _run_pair(options, function, parameters, doing):
@@ -93,7 +116,6 @@ def _run_pair(options, function, parameters, doing):
     source, target = (read_image(path, name) for name, path in files.items())
     labels = read_label_pair(options)
     parameters |= {
-        **model_keywords(options),
         "sigma": sigma_of(options.sigma),
         "decimation": options.decimation,
         "uncertainty": options.uncertainty,

@@ -79,7 +79,7 @@ def shoot(
     metric: AnyMetric,
     *,
     num_steps: int = 10,
-    integrator: str = "euler",
+    integrator: str = "rk4",
     dynamics: str = "epdiff",
     linearize: bool = False,
 ) -> Geodesic:
@@ -92,7 +92,7 @@ def shoot(
         integrated in single precision.
     metric : Metric or MetricBatch
     num_steps : int
-    integrator : {"euler", "rk4"}
+    integrator : {"rk4", "euler"}
     dynamics : {"epdiff", "stationary"}
         A geodesic, or the flow of a velocity that is constant in time.
     linearize : bool

@@ -92,6 +92,7 @@ class FullGridProblem(Problem):
     """A `Problem` of one pair whose geodesics are computed on the voxels."""
 
     coefficient_dtype: ClassVar[type] = np.complex64
+    bandlimited: ClassVar[bool] = False
     batch_key = None
 
     def evaluate(self, v, metric):

@@ -21,9 +21,7 @@ from fourierreg.spectral.metric import Metric
 
 SPACES = ("bandlimited", "full")
 MODEL_KEYWORDS = ("modes", "num_steps", "velocity_scale")  # fields that functions take as keywords
-# Steps by number of axes. In 3D five Euler steps give the Dice and the α of ten in three quarters
-# of the time; in 2D, where time matters less, ten are closer to the continuous geodesic.
-NUM_STEPS = {2: 10, 3: 5}
+NUM_STEPS = {"euler": 10, "rk4": 4}  # where they are neither given nor chosen by the error
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,16 @@ class Model:
     reference_length, velocity_scale : float, optional
         ℓ and s in mm; by default a sixteenth of the field of view, and ℓ/8 (`Metric`).
     num_steps : int, optional
-        Time steps of the geodesic on the finest grid; by default 5 in 3D and 10, the paper's, in
-        2D. Coarser grids take 0.6 of them.
-    integrator : {"euler", "rk4"}
+        Time steps of the geodesic on the finest grid; coarser grids take 0.6 of them. By default a
+        registration takes as many steps of "rk4" as its flow needs (`FLOW_TOLERANCE` of
+        `fourierreg.registration.multiresolution`), and 10 of "euler", the paper's.
+    integrator : {"rk4", "euler"}, optional
+        "rk4" by default; "euler" with ``space="full"``, which has no other.
     dynamics : {"epdiff", "stationary"}
         A geodesic, or the flow of a stationary velocity.
     similarity : {"ssd", "ncc", "lncc", "mi"} or Similarity
-        Sum of squares, normalized cross-correlation (global, or in windows of 9 voxels), mutual
-        information, or an instance of a class of `fourierreg.image.similarity`.
+        Sum of squares, normalized cross-correlation (global, or in windows), mutual information, or
+        an instance of a class of `fourierreg.image.similarity`.
     space : {"bandlimited", "full"}
         Velocities of the band, or of every frequency of the grid, shot voxel by voxel: a baseline,
         many times slower (`benchmarks/table1.py`), for which `modes` has no meaning.
@@ -64,15 +64,18 @@ class Model:
     reference_length: float | None = None
     velocity_scale: float | None = None
     num_steps: int | None = None
-    integrator: str = "euler"
+    integrator: str | None = None
     dynamics: str = "epdiff"
     similarity: str | Similarity = "ssd"
     space: str = "bandlimited"
 
     def __post_init__(self) -> None:
+        checks.choice("space", self.space, SPACES)
+        if self.integrator is None:
+            default = "rk4" if self.space == "bandlimited" else "euler"
+            object.__setattr__(self, "integrator", default)
         checks.choice("integrator", self.integrator, INTEGRATORS)
         checks.choice("dynamics", self.dynamics, tuple(DYNAMICS))
-        checks.choice("space", self.space, SPACES)
         checked = {
             "modes": _check_modes(self.modes),
             "power": checks.positive("power", self.power),
@@ -104,19 +107,27 @@ class Model:
             velocity_scale=self.velocity_scale,
         )
 
-    def flow(self, ndim: int) -> dict[str, Any]:
-        """Keywords of `shoot` for `ndim` axes."""
+    @property
+    def chooses_steps(self) -> bool:
+        """Whether a registration chooses the number of time steps by the error of the flow."""
+        return self.num_steps is None and self.integrator == "rk4"
+
+    def flow(self) -> dict[str, Any]:
+        """Keywords of `shoot`."""
+        default = NUM_STEPS[str(self.integrator)]
         return {
-            "num_steps": NUM_STEPS[ndim] if self.num_steps is None else self.num_steps,
+            "num_steps": default if self.num_steps is None else self.num_steps,
             "integrator": self.integrator,
             "dynamics": self.dynamics,
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON: the fields that are not the default; `from_dict` reads it."""
+        """As plain data for JSON: the integrator, whose default has changed before, and the fields
+        that are not the default; `from_dict` reads it."""
         default = Model()
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {k: value for k, value in plain.items() if value != getattr(default, k)}
+        kept = {k for k, value in plain.items() if value != getattr(default, k)} | {"integrator"}
+        plain = {k: value for k, value in plain.items() if k in kept}
         if "similarity" in plain:
             similarity = plain["similarity"]
             known = name_of(similarity) in SIMILARITIES

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,37 +16,11 @@ from fourierreg.image.determinant import add_barrier_force
 from fourierreg.image.similarity import Similarity, SumOfSquares
 from fourierreg.image.voxels import value_and_slope
 from fourierreg.model.end_map import EndMap, accepted, barrier_weight, end_map_of
+from fourierreg.model.evaluation import Evaluation
 from fourierreg.model.hessian import DataCurvature, data_curvature
 from fourierreg.spectral.band import inner, real_dtype
 from fourierreg.spectral.metric import MetricBatch
 from fourierreg.spectral.transform import analysis, synthesis
-
-
-class Evaluation(NamedTuple):
-    """Energies at the velocities of some pairs, in nats, and the geodesics they were computed from.
-
-    `total` is prior and likelihood plus the barrier against folds (`fourierreg.model.end_map`).
-    `gradient` is the L² gradient with respect to v₀, (pairs, d, *band). Where the end map is not a
-    diffeomorphism the energies are infinite and the gradient zero; it is None where no pair has
-    one.
-    """
-
-    total: np.ndarray
-    prior: np.ndarray
-    likelihood: np.ndarray
-    gradient: Array | None
-    geodesic: Geodesic
-
-    def select(self, pairs: Sequence[int]) -> "Evaluation":
-        """The evaluation of some of the pairs."""
-        pairs = list(pairs)
-        return Evaluation(
-            self.total[pairs],
-            self.prior[pairs],
-            self.likelihood[pairs],
-            None if self.gradient is None else self.gradient[pairs],
-            self.geodesic.select(pairs),
-        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +60,7 @@ class Problem:
     gradient: str = "exact"
 
     coefficient_dtype: ClassVar[type] = np.complex128  # of the unknown velocity
+    bandlimited: ClassVar[bool] = True
 
     @classmethod
     def of_pair(
@@ -255,7 +230,11 @@ class Problem:
         """(ρ/σ²) J*J at the end point of a geodesic (`data_curvature`)."""
         return data_curvature(self, geodesic, exact)
 
-    def shoot(self, v: Array, metric: MetricBatch) -> Geodesic:
+    def with_steps(self, num_steps: int) -> "Problem":
+        """The same problem with another number of time steps."""
+        return replace(self, num_steps=num_steps)
+
+    def shoot(self, v: Array, metric: MetricBatch, linearize: bool = True) -> Geodesic:
         """Geodesics of initial velocities, in the precision of the images."""
         working = v.astype(np.result_type(self.source.dtype, np.complex64), copy=False)
         with np.errstate(
@@ -267,7 +246,7 @@ class Problem:
                 num_steps=self.num_steps,
                 integrator=self.integrator,
                 dynamics=self.dynamics,
-                linearize=True,
+                linearize=linearize,
             )
 
     def displacement(self, geodesic: Geodesic) -> Array:

@@ -1,5 +1,6 @@
 """Assemble a `Registration` from a finished fit: maps, the deformed image, a sentence of status."""
 
+import math
 import time
 
 import numpy as np
@@ -14,7 +15,18 @@ from fourierreg.model.uncertainty import displacement_sd
 from fourierreg.registration.result import Registration
 
 
-def assemble(state, inputs, *, began, exact, samples=0, evidence=0, interval=None, problem=None):
+def assemble(
+    state,
+    inputs,
+    *,
+    began,
+    exact,
+    samples=0,
+    evidence=0,
+    interval=None,
+    problem=None,
+    budgeted=False,
+):
     """`Registration` of a finished `Multiresolution`.
 
     Parameters
@@ -33,6 +45,8 @@ def assemble(state, inputs, *, began, exact, samples=0, evidence=0, interval=Non
         Of α, where it was inferred.
     problem : str, optional
         A sentence on what went wrong in the search for α.
+    budgeted : bool
+        Whether the limits of the iterations are those of a quality, so that they may be reached.
     """
     metric, level = state.metric.metric(0), state.levels[state.finest]
     domain, finest = inputs.domain, level.problem
@@ -41,14 +55,15 @@ def assemble(state, inputs, *, began, exact, samples=0, evidence=0, interval=Non
     displacement, inverse = domain.crop(u), domain.crop(invert(u, metric.band.spacing))
     folds = int(state.xp.sum(determinant <= 0))
     log_evidence, error = _log_evidence(state, exact, evidence) if evidence else (None, None)
-    status, converged = _status(state, interval, problem, folds)
+    status, converged = _status(state, interval, problem, folds, budgeted)
     return Registration(
         alpha=metric.alpha,
         alpha_interval=interval,
         sigma=state.noise.sigma if state.gaussian else None,
         decimation=state.noise.decimation if state.gaussian else None,
         weight=state.noise.weight,
-        model=inputs.model,
+        model=inputs.model.with_fields(num_steps=state.num_steps),
+        flow_error=state.flow_error if state.chooses_steps else None,
         metric=metric,
         velocity=state.velocity[0],
         displacement=displacement,
@@ -97,7 +112,16 @@ def _log_evidence(state, exact, num_probes):
     return -(float(negative[0]) + state.likelihood_normalizer()), float(error[0])
 
 
-def _status(state, interval, problem, folds):
+def _open_decrease(state):
+    """By how much the energy may still fall, as a fraction of its decrease from zero velocity on
+    the last grid; infinite where that cannot be told."""
+    zero = state.xp.zeros_like(state.velocity)
+    start = float(state.problem(state.fitted_level).evaluate(zero, state.metric).total[0])
+    decrease = start - float(state.evaluation.total[0])
+    return state.remaining / decrease if decrease > 0 and state.remaining >= 0 else math.inf
+
+
+def _status(state, interval, problem, folds, budgeted):
     """A sentence on the outcome, and whether the registration succeeded."""
     if folds:
         return (
@@ -112,9 +136,13 @@ def _status(state, interval, problem, folds):
             "use a larger alpha, or more num_steps."
         ), False
     if not state.converged:
-        return (
-            "The energy was still falling when the iterations ran out; raise max_iterations."
-        ), False
+        decrease = _open_decrease(state)
+        left = "how far the energy may still fall is not known"
+        if math.isfinite(decrease):
+            left = f"the energy may fall by another {100 * decrease:.2g} % of what it fell"
+        if budgeted:
+            return f"Ended at the limits of iterations of its quality; {left}.", True
+        return f"The iterations ran out, and {left}; raise max_iterations.", False
     if interval is None:
         return "Converged at the given alpha.", True
     low, high = interval

@@ -39,7 +39,6 @@ class Inputs:
     metric : Metric
         On the padded grid; its reference length is that of the images' own field of view.
     model : Model
-        With the number of time steps filled in.
     domain : Domain
     geometry : Geometry or None
         Of the target, where images came as nibabel images.
@@ -91,7 +90,6 @@ def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=Tr
         )
     else:
         metric = model.metric(domain.padded_shape, spacing, alpha)
-    flow = model.flow(target.ndim)
     kind = FullGridProblem if model.space == "full" else Problem
     problem = kind.of_pair(
         domain.pad(source),
@@ -99,9 +97,8 @@ def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=Tr
         spacing,
         mask=None if mask is None else domain.pad(mask),
         similarity=model.similarity,
-        **flow,
+        **model.flow(),
     )
-    model = model.with_fields(num_steps=flow["num_steps"])
     return Inputs(problem, metric, model, domain, geometry, source_geometry, original, scales)
 
 

@@ -125,8 +125,7 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
     `keywords` are all others of `map_alpha`.
     """
     began, given = time.perf_counter(), SimpleNamespace(**keywords)
-    fields = {name: keywords[name] for name in MODEL_KEYWORDS}
-    model = model_of(given.model, **fields)
+    model = model_of(given.model, **{name: keywords[name] for name in MODEL_KEYWORDS})
     prior = _check_options(
         model,
         given.posterior,
@@ -144,7 +143,8 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
     inputs = read_inputs(source, target, model, alpha=given.alpha0, **placed)
     small = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
     exact = given.jacobian == "exact" or (given.jacobian == "auto" and small)
-    state = Multiresolution(inputs.problem, inputs.metric, noise, callback)
+    manner = {"chooses_steps": model.chooses_steps, "searches": True}
+    state = Multiresolution(inputs.problem, inputs.metric, noise, callback, **manner)
     search = AlphaSearch(
         state,
         given.posterior,

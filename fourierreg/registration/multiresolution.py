@@ -7,19 +7,19 @@ requests of `fourierreg.registration.tasks`.
 import math
 import time
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
-from fourierreg.backend import Array, array_module
-from fourierreg.image.voxels import residual_and_force
+from fourierreg.backend import array_module
+from fourierreg.model.flow_error import MAX_STEPS, flow_error, more_steps
 from fourierreg.model.laplace import joint_slope
 from fourierreg.model.noise import foreground
-from fourierreg.model.problem import Problem
-from fourierreg.registration.pyramid import at_shape, level_shapes, mask_at_shape
+from fourierreg.registration.fit import remaining_decrease
+from fourierreg.registration.level import level_of
+from fourierreg.registration.pyramid import level_shapes
 from fourierreg.registration.result import Record
 from fourierreg.registration.tasks import AlphaSlope, Fit, VelocityDerivative
-from fourierreg.spectral.band import inner
+from fourierreg.spectral.band import change_band, inner
 
 TOLERANCE = 0.3  # of fits (`fourierreg.registration.fit`)
 SEARCH_TOLERANCE = 0.02  # of fits at which a slope in α is taken
@@ -27,43 +27,11 @@ COARSE_STEPS = 0.6  # of the time steps, on grids coarser than the image
 CONTINUATION_FACTOR = 10.0  # between the weights of successive fits
 NOISE_TOLERANCE = 0.05  # of ln(ρ/σ²): a larger change of an estimate requires another fit
 MAX_FITS = 5  # on one grid, while the noise is being estimated
-
-
-class Level(NamedTuple):
-    """A grid of the pyramid.
-
-    Attributes
-    ----------
-    problem : Problem
-        With weight 1.
-    inside : bool array, (1, N_1, …, N_d)
-        Voxels that count.
-    voxel_ratio : float
-        Image voxels per voxel of the grid.
-    """
-
-    problem: Problem
-    inside: Array
-    voxel_ratio: float
-
-    def residual(self, evaluation):
-        """S∘φ₁⁻¹ - T; S - T without an evaluation."""
-        problem = self.problem
-        if evaluation is None:
-            return problem.undeformed - problem.target
-        u = problem.displacement(evaluation.geodesic)
-        return residual_and_force(problem.source, problem.target, u, problem.spacing)[0]
-
-
-def _level(problem, inside, shape, xp):
-    """`Level` of a shape; coarser grids take fewer time steps."""
-    finest = shape == problem.shape
-    num_steps = problem.num_steps if finest else math.ceil(COARSE_STEPS * problem.num_steps)
-    return Level(
-        at_shape(problem, shape, num_steps, xp),
-        inside if finest else mask_at_shape(inside, shape, xp),
-        math.prod(problem.shape) / math.prod(shape),
-    )
+FLOW_TOLERANCE = 0.25  # voxels of a grid: error of an end map above which steps are added
+FIRST_CHECK = 20  # iterations of a fit after which the error of its flow is estimated
+EXTRA_ITERATIONS = 5  # of a fit whose flow turned out to need more steps at its end
+FEW_ITERATIONS = 12  # that do not tell how far an energy will fall
+FIRST_STEPS = 2  # of a flow whose steps are chosen by its error
 
 
 class Multiresolution:
@@ -77,20 +45,36 @@ class Multiresolution:
     noise : Noise
     callback : callable, optional
         Called with a `Record` after every accepted iteration.
+    chooses_steps : bool
+        Whether time steps are added where the flow needs them.
+    searches : bool
+        Whether α will be searched: then the band is whole from the search grid on, else on the
+        finest grid only.
     """
 
-    def __init__(self, problem, metric, noise, callback=None):
+    def __init__(
+        self, problem, metric, noise, callback=None, *, chooses_steps=False, searches=False
+    ):
         xp = array_module(problem.source)
         self.xp, self.metric, self.callback = xp, metric.batch(), callback
         inside = foreground(problem.source, problem.target, problem.mask)
         shapes, self.search_level = level_shapes(problem.shape, metric.band.cutoff)
-        self.levels = [_level(problem, inside, shape, xp) for shape in shapes]
         self.finest = len(shapes) - 1
+        whole, modes = self.search_level if searches else self.finest, metric.band.modes
+        self.levels = [
+            level_of(problem, inside, shape, problem.bandlimited and index < whole, modes)
+            for index, shape in enumerate(shapes)
+        ]
+        self.chooses_steps = chooses_steps
+        self.num_steps = FIRST_STEPS if chooses_steps else problem.num_steps
+        self.flow_error = math.nan  # of the present velocity, in mm, where steps are chosen
         self.num_voxels = float(xp.sum(inside))  # M, of the mask or foreground
         self.velocity = xp.zeros(
             (1, metric.band.ndim, *metric.band.coefficient_shape), dtype=problem.coefficient_dtype
         )
-        self.evaluation = self._derivative = self._memory = self._fitted_level = None
+        self.evaluation = self._derivative = self._memory = None
+        self.fitted_level = None  # of the last fit, if the state is its result
+        self.remaining = math.nan  # decrease of the energy to be expected of further iterations
         self.noise = noise
         self._initial_weight = self._estimated_noise(self.finest).weight
         self.gaussian = problem.similarity.gaussian
@@ -105,8 +89,15 @@ class Multiresolution:
 
     def problem(self, level):
         """The problem of a level at the present noise."""
-        problem, _, voxel_ratio = self.levels[level]
-        return replace(problem, weight=np.array([voxel_ratio * self.noise.weight]))
+        problem, _, voxel_ratio, _ = self.levels[level]
+        weight = np.array([voxel_ratio * self.noise.weight])
+        return replace(problem, weight=weight, num_steps=self._steps(level))
+
+    def _steps(self, level):
+        """Time steps on a grid: chosen by the error, or given, and fewer on coarser grids."""
+        if self.chooses_steps or level == self.finest:
+            return self.num_steps
+        return math.ceil(COARSE_STEPS * self.num_steps)
 
     # α
 
@@ -133,24 +124,63 @@ class Multiresolution:
     # The velocity
 
     def fit(self, level, *, tolerance=SEARCH_TOLERANCE, max_iterations):
-        """Minimize over the velocity at the present α and noise (coroutine)."""
-        problem = self.problem(level)
+        """Minimize over the velocity at the present α and noise (coroutine).
 
+        Where the end map turns out to be further from the flow than `FLOW_TOLERANCE` voxels, steps
+        are added and the fit goes on: early, before iterations are spent on a wrong flow, and at
+        the end, for at least `EXTRA_ITERATIONS`.
+        """
+        self._enter(level)
+        began = len(self.history)
+        left, checked = max_iterations, not self.chooses_steps
+        while True:
+            problem = self.problem(level)
+            count = left if checked else min(left, FIRST_CHECK)
+            result = yield from self._fit(problem, level, tolerance, count)
+            left -= result.iterations
+            energies = [record.prior + record.likelihood for record in self.history[began:]]
+            if len(energies) > FEW_ITERATIONS:  # fewer leave what a coarser grid has told
+                self.remaining = remaining_decrease(energies)
+            ended = result.converged or left <= 0
+            if not self.chooses_steps or (checked and not ended):
+                return
+            geodesic = self.evaluation.geodesic
+            self.flow_error = flow_error(problem, self.velocity, self.metric, geodesic)
+            allowed = FLOW_TOLERANCE * min(problem.spacing)
+            checked = self.flow_error <= 0.5 * allowed
+            if self.flow_error > allowed and self.num_steps < MAX_STEPS:
+                error, integrator = self.flow_error, problem.integrator
+                self.num_steps = more_steps(self.num_steps, integrator, error, allowed)
+                left = max(left, EXTRA_ITERATIONS)
+            elif ended or result.iterations < count:
+                return
+
+    def _fit(self, problem, level, tolerance, max_iterations):
         def record(prior, likelihood, norm):
             self._record(prior, likelihood, norm, problem)
 
-        memory = self._memory if level == self._fitted_level else None
+        memory = self._memory if level == self.fitted_level else None
         result = yield Fit(
             problem, self.metric, self.velocity, memory, tolerance, max_iterations, record
         )
-        self._memory, self._fitted_level = result.pairs, level
+        self._memory, self.fitted_level = result.pairs, level
         self.velocity, self.evaluation, self._derivative = result.velocity, result.evaluation, None
         self.converged, self.at_boundary = result.converged, result.at_boundary
+        return result
+
+    def _enter(self, level):
+        """Bring the velocity into the band of a grid."""
+        before, modes = self.metric.band, self.levels[level].modes
+        if before.modes == modes:
+            return
+        self.metric = self.metric.with_modes(modes)
+        self.velocity = change_band(self.velocity, before, self.metric.band, self.xp)
+        self._derivative = self.fitted_level = None
 
     def accept(self, velocity, metric, evaluation, problem=None):
         """Take over the state of another optimizer; recorded as an iteration with a `problem`."""
         self.velocity, self.metric, self.evaluation = velocity, metric, evaluation
-        self._derivative = self._fitted_level = None
+        self._derivative = self.fitted_level = None
         if problem is not None:
             gradient = evaluation.gradient
             norm = math.sqrt(float(inner(gradient, gradient, metric.band, self.xp)[0]))
@@ -160,7 +190,7 @@ class Multiresolution:
     def reset(self):
         """Back to a velocity of zero."""
         self.velocity = self.xp.zeros_like(self.velocity)
-        self.evaluation = self._derivative = self._fitted_level = None
+        self.evaluation = self._derivative = self.fitted_level = None
 
     def state(self):
         """α, velocity and evaluation, for `restore`."""
@@ -225,7 +255,7 @@ class Multiresolution:
         return abs(math.log(self.noise.weight / before.weight))
 
     def _estimated_noise(self, level):
-        _, inside, voxel_ratio = self.levels[level]
+        _, inside, voxel_ratio, _ = self.levels[level]
         residual = self.levels[level].residual(self.evaluation)
         return self.noise.of_residual(residual, inside, voxel_ratio)
 

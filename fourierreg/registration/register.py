@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fourierreg import checks
@@ -15,19 +16,21 @@ from fourierreg.optim.batching import Coroutine, run
 from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import TOLERANCE, Multiresolution
+from fourierreg.registration.quality import ITERATIONS, Quality, quality_of
 from fourierreg.registration.options import check_likelihood, noise_of, sample_count
 from fourierreg.registration.result import Record, Registration
 
-# Default γ: what worked for pairs of brains at 128³ (benchmarks/similarities.py).
 NUM_PROBES = 8  # for `log_evidence` of large bands
-WEIGHTS = {"ncc": 0.1, "lncc": 0.05, "mi": 0.03}
+# Default γ: what worked for pairs of brains at 128³ (benchmarks/similarities.py).
+WEIGHTS = {"ncc": 0.1, "lncc": 0.1, "mi": 0.03}
 
 
 def register(
     source: Any,
     target: Any,
     *,
-    alpha: float = 3.0,
+    quality: str | Quality | None = None,
+    alpha: float | None = None,
     spacing: float | Sequence[float] | None = None,
     modes: int | Sequence[int] | None = None,
     similarity: str | Similarity | None = None,
@@ -41,14 +44,14 @@ def register(
     pad: bool = True,
     uncertainty: bool | int = False,
     evidence: bool = False,
-    max_iterations: int = 100,
+    max_iterations: int | None = None,
     callback: Callable[[Record], Any] | None = None,
 ) -> Registration:
     """Register `source` to `target` at a given regularization strength α.
 
     Minimizes Eq. 3, ⟨Lv₀, v₀⟩/2s² + γ/2 Dist(S∘φ₁⁻¹, T), over the initial velocity by
-    preconditioned L-BFGS, coarse to fine. Dist is ‖S∘φ₁⁻¹ - T‖² and γ = ρ/σ² (erratum E1) unless
-    another similarity is given.
+    preconditioned L-BFGS, coarse to fine in voxels and in the band. Where Dist is ‖S∘φ₁⁻¹ - T‖², γ
+    is ρ/σ² (erratum E1).
 
     Parameters
     ----------
@@ -56,14 +59,19 @@ def register(
         Arrays are taken as they are (range about 1; values below a millionth of the range count
         as background). Nibabel images bring their geometry and are divided by the 99.5th
         percentile of their foreground; the source is resampled onto the target's grid.
-    alpha : float
-        Dimensionless.
+    quality : {"fast", "default", "accurate", "paper"} or Quality, optional
+        A model, the α and the weight that serve it well, and limits of the iterations
+        (`QUALITIES` of `fourierreg.registration.quality`). "default", unless `alpha`, `model` or
+        `similarity` is given: then the model is that of `map_alpha`, to which the α that it infers
+        belongs.
+    alpha : float, optional
+        Dimensionless. By default that of the quality; 3 without one.
     spacing : float or sequence of float, optional
         mm per voxel of arrays; 1 by default.
     modes, similarity, num_steps, velocity_scale
-        Fields of `Model`; they override those of `model`.
+        Fields of `Model`; they override those of `model` or of the quality.
     model : Model, optional
-        What the registration assumes.
+        What the registration assumes, instead of a quality.
     sigma : float or "estimate"
         Noise σ in units of intensity; "estimate" takes the rms residual of the foreground. Only
         "estimate", which then has no effect, with another similarity than "ssd" or with `weight`.
@@ -71,8 +79,8 @@ def register(
         ρ, the fraction of independent voxels. By default estimated (virtual decimation) with
         ``sigma="estimate"``, else 1, the paper's.
     weight : float, optional
-        The paper's γ of Eq. 3; for "ssd" instead of `sigma` and `decimation`. By default
-        `WEIGHTS` of this module for the other similarities, which have no σ.
+        The paper's γ of Eq. 3; for "ssd" instead of `sigma` and `decimation`. By default that of
+        the quality, or `WEIGHTS` of this module for similarities without σ.
     mask : bool array, optional
         Voxels of the target that count.
     pad : bool
@@ -82,8 +90,8 @@ def register(
         (or that many) samples of the posterior of v₀ at the given α and noise; "ssd" only.
     evidence : bool
         Estimate `log_evidence` at the given α and noise; "ssd" only.
-    max_iterations : int
-        Of one fit, on any grid.
+    max_iterations : int, optional
+        Of one fit, on any grid; by default those of the quality, 100 with a `model`.
     callback : callable, optional
         Called with a `Record` after every accepted iteration.
 
@@ -97,21 +105,24 @@ def register(
         One line that names the argument, what was expected, what came and what to do.
     """
     began = time.perf_counter()
-    model = model_of(
-        model,
-        modes=modes,
-        similarity=similarity,
-        num_steps=num_steps,
-        velocity_scale=velocity_scale,
+    setting = _setting(quality, model, alpha is not None or similarity is not None)
+    model = setting.model.with_fields(
+        modes=modes, similarity=similarity, num_steps=num_steps, velocity_scale=velocity_scale
     )
-    checks.count("max_iterations", max_iterations)
+    if max_iterations is not None:
+        iterations = (checks.count("max_iterations", max_iterations),) * 3
+        setting = replace(setting, iterations=iterations)
     samples = sample_count(uncertainty, model)
     if evidence:
         check_likelihood("evidence", model)
+    if weight is None and model.similarity == setting.model.similarity:
+        weight = setting.weight
     noise = _noise_or_weight(model.similarity, sigma, decimation, weight)
+    alpha = setting.alpha if alpha is None else alpha
     inputs = read_inputs(source, target, model, alpha=alpha, spacing=spacing, mask=mask, pad=pad)
-    state = Multiresolution(inputs.problem, inputs.metric, noise, callback)
-    run(_fit(state, max_iterations))
+    chooses = model.chooses_steps
+    state = Multiresolution(inputs.problem, inputs.metric, noise, callback, chooses_steps=chooses)
+    run(_fit(state, setting.iterations))
     exact = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
     return assemble(
         state,
@@ -120,17 +131,41 @@ def register(
         exact=exact,
         samples=samples,
         evidence=NUM_PROBES if evidence else 0,
+        budgeted=setting.iterations != ITERATIONS and max_iterations is None,
     )
 
 
-def _fit(state: Multiresolution, max_iterations: int) -> Coroutine:
+def _setting(
+    quality: str | Quality | None, model: Model | dict | None, chosen: bool
+) -> Quality:
+    """The quality; one made of a model, if that is given or part of it was `chosen`."""
+    if model is None and (quality is not None or not chosen):
+        return quality_of(quality)
+    if quality is not None:
+        raise InputError(
+            f"quality: expected none, as a model is given, which a quality brings; got {quality!r}"
+        )
+    return Quality(model_of(model), 3.0, None, ITERATIONS)
+
+
+def _fit(state: Multiresolution, iterations: tuple[int, int, int]) -> Coroutine:
     """Fit from the coarsest grid to the finest (coroutine)."""
-    options = {"tolerance": TOLERANCE, "max_iterations": max_iterations}
-    yield from state.descend(state.search_level, **options)
-    yield from state.settle_noise(state.search_level, **options)
-    if state.search_level < state.finest:
-        state.estimate_noise(state.finest)
-        yield from state.fit(state.finest, **options)
+    search, finest = state.search_level, state.finest
+
+    def options(level: int) -> dict[str, Any]:
+        limit = iterations[0 if level < search else 1 if level == search else 2]
+        return {"tolerance": TOLERANCE, "max_iterations": limit}
+
+    if not state.gaussian:
+        for level in range(finest + 1):
+            if options(level)["max_iterations"]:
+                yield from state.fit(level, **options(level))
+        return
+    yield from state.descend(search, **options(search))
+    yield from state.settle_noise(search, **options(search))
+    if search < finest and iterations[2]:
+        state.estimate_noise(finest)
+        yield from state.fit(finest, **options(finest))
 
 
 def _noise_or_weight(
@@ -142,9 +177,8 @@ def _noise_or_weight(
     for name, value, default in (("sigma", sigma, "estimate"), ("decimation", decimation, None)):
         if value != default:
             reason = "weight is given" if similarity.gaussian else "this similarity has no noise"
-            raise InputError(
-                f"{name}: expected {default!r}, as {reason}; got {value!r}: use weight alone"
-            )
+            remedy = "use weight alone" if similarity.gaussian else "use similarity='ssd'"
+            raise InputError(f"{name}: expected {default!r}, as {reason}; got {value!r}: {remedy}")
     if weight is None:
         weight = WEIGHTS.get(name_of(similarity))
     if weight is None:

@@ -16,11 +16,11 @@ from fourierreg.image.domain import Domain
 from fourierreg.image.geometry import Geometry
 from fourierreg.image.similarity import describe
 from fourierreg.model.model import Model
-from fourierreg.registration.format_2 import from_format_2
+from fourierreg.registration.older_formats import from_older_format
 from fourierreg.spectral.band import Band
 from fourierreg.spectral.metric import Metric
 
-FORMAT = 3
+FORMAT = 4
 _ARRAYS = (
     "velocity",
     "displacement",
@@ -93,11 +93,16 @@ class Registration:
     history : tuple of Record
         One per accepted iteration.
     converged : bool
+        Whether the registration ended as it should: by itself, or at the limits of iterations that
+        its quality sets, and at a minimum in α, where that was inferred.
     status : str
         A sentence, with a remedy where `converged` is False.
     seconds : float
         Wall-clock time of the whole call.
     domain : Domain
+    flow_error : float or None
+        Largest distance in mm between the end map and that of time steps half as long, where the
+        steps were chosen by it.
     displacement_sd : array, (d, N_1, …, N_d), or None
         Posterior standard deviation of `displacement` in mm, given α and the noise, where it was
         asked for (`uncertainty`).
@@ -130,6 +135,7 @@ class Registration:
     status: str
     seconds: float
     domain: Domain
+    flow_error: float | None = None
     displacement_sd: Array | None = None
     log_evidence: float | None = None
     log_evidence_error: float | None = None
@@ -206,8 +212,8 @@ class Registration:
             header = json.loads(str(archive["header"]))
             arrays = {name: asarray(archive[name]) for name in _ARRAYS if name in archive}
         version = header.pop("format")
-        if version == 2:
-            header = from_format_2(header)
+        if version in (2, 3):
+            header = from_older_format(header, version)
         elif version != FORMAT:
             raise InputError(f"{path}: written by another version of fourierreg; save it again")
         return cls(**_parsed(header), **arrays)

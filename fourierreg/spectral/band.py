@@ -138,6 +138,24 @@ def unpack(coordinates: Array, band: Band, xp: ModuleType) -> Array:
     return flat.reshape(*shape, *band.coefficient_shape)
 
 
+def change_band(coefficients: Array, band: Band, other: Band, xp: ModuleType) -> Array:
+    """Coefficients of the same fields in another band of the same domain: frequencies that it lacks
+    are dropped, those that it adds are zero."""
+    if band.modes == other.modes:
+        return coefficients
+    lead = coefficients.shape[: -band.ndim]
+    out = xp.zeros((*lead, *other.coefficient_shape), dtype=coefficients.dtype)
+    common = [min(k) for k in zip(band.cutoff, other.cutoff, strict=True)]
+    here, there = [], []
+    for j, cutoff in enumerate(common):
+        k = frequencies(cutoff, half=j == band.ndim - 1)
+        shape = [-1 if i == j else 1 for i in range(band.ndim)]
+        for index, full in ((here, band), (there, other)):
+            index.append(xp.asarray(k % full.coefficient_shape[j]).reshape(shape))
+    out[(..., *there)] = coefficients[(..., *here)]
+    return out
+
+
 def packed_diagonal(symbol: Array, band: Band, xp: ModuleType) -> Array:
     """Diagonal in the packed basis, (…, d, num_frequencies), of the operator with a real symbol.
 

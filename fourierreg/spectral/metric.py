@@ -199,6 +199,10 @@ class MetricBatch(_Sobolev):
         """The same metrics at other α."""
         return replace(self, alphas=tuple(map(float, alphas)))
 
+    def with_modes(self, modes: tuple[int, ...]) -> "MetricBatch":
+        """The same metrics on another band of the same grid."""
+        return replace(self, band=replace(self.band, modes=tuple(modes)))
+
     def select(self, pairs: Iterable[int]) -> "MetricBatch":
         """The batch of some of the pairs."""
         return self.with_alphas(self.alphas[pair] for pair in pairs)

@@ -37,9 +37,13 @@ def test_the_plain_form_restores_the_model(model):
 
 
 def test_the_plain_form_has_only_what_is_not_the_default():
-    assert Model().to_dict() == {}
+    assert Model().to_dict() == {"integrator": "rk4"}
     model = Model(modes=12, similarity=LocalCorrelation(radius=2))
-    assert model.to_dict() == {"modes": 12, "similarity": ["lncc", {"radius": 2}]}
+    assert model.to_dict() == {
+        "modes": 12,
+        "integrator": "rk4",
+        "similarity": ["lncc", {"radius": 2.0}],
+    }
 
 
 def test_the_plain_form_may_name_the_similarity():
@@ -148,7 +152,16 @@ def test_the_metric_has_the_fields_of_the_model():
     assert Model(space="full").metric(shape, spacing, 2.5).band.modes == shape
 
 
-def test_the_default_number_of_steps_depends_on_the_dimension():
-    assert [Model().flow(ndim)["num_steps"] for ndim in (2, 3)] == [10, 5]
+def test_steps_are_given_or_chosen():
+    assert Model().chooses_steps
+    assert not Model(num_steps=3).chooses_steps
+    assert Model().flow()["num_steps"] == 4
+    paper = Model(integrator="euler")
+    assert not paper.chooses_steps
+    assert paper.flow()["num_steps"] == 10
     flow = {"num_steps": 4, "integrator": "rk4", "dynamics": "stationary"}
-    assert Model(**flow).flow(3) == flow
+    assert Model(**flow).flow() == flow
+
+
+def test_the_integrator_of_the_full_grid_is_euler():
+    assert (Model().integrator, Model(space="full").integrator) == ("rk4", "euler")

@@ -19,13 +19,14 @@ from tests.fields import velocity
 from tests.model import problems
 
 SETTINGS = {"modes": 7, "velocity_scale": 1.0}
-JOINT = {**SETTINGS, "sigma": 0.05, "posterior": "joint"}
+PAPER = fourierreg.Model(integrator="euler", num_steps=10)
+JOINT = {**SETTINGS, "sigma": 0.05, "posterior": "joint", "model": PAPER}
 
 
 @pytest.fixture(scope="module")
 def pair():
     source = bullseye((48, 44), outer=(16.0, 14.0), inner=(8.0, 7.0))
-    return simulate_pair(source, alpha=3.0, sigma=0.05, seed=3, **SETTINGS)
+    return simulate_pair(source, alpha=3.0, sigma=0.05, seed=3, model=PAPER, **SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from fourierreg.backend import asarray, to_numpy
 from fourierreg.model.end_map import is_diffeomorphism
 from fourierreg.model.problem import Problem
-from fourierreg.registration.fit import admissible_start, fit
+from fourierreg.registration.fit import admissible_start, fit, remaining_decrease
 from fourierreg.simulation.bullseye import bullseye
 from fourierreg.spectral.band import pack, unpack
 from fourierreg.spectral.metric import Metric, MetricBatch
@@ -210,3 +210,12 @@ def test_steps_that_fold_are_refused(pair, xp, monkeypatch):
     assert np.all(np.isfinite(totals))
     assert np.all(np.diff(totals) <= 0)
     assert found.evaluation.total[0] < before
+
+
+def test_what_is_left_of_a_geometric_decrease():
+    values = [3.0 + 0.9**n for n in range(41)]
+    left = 0.9**40
+    assert remaining_decrease(values) == pytest.approx(2 * left, rel=1e-6)
+    assert remaining_decrease([1.0] * 20) == 0.0
+    assert math.isnan(remaining_decrease(values[:6]))
+    assert remaining_decrease([100.0 - n for n in range(40)]) > 9.0  # no end in sight

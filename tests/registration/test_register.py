@@ -66,7 +66,7 @@ def test_a_similarity_with_its_own_parameters(pair, tmp_path, backend):
     result = fourierreg.register(
         pair.source, pair.target, alpha=6.0, similarity=LocalCorrelation(radius=2), **SETTINGS
     )
-    assert result.similarity == "LocalCorrelation(radius=2)"
+    assert result.similarity == "LocalCorrelation(radius=2.0)"
     assert result.sigma is None
     assert result.decimation is None
     result.save(tmp_path / "pair.npz")

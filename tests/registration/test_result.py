@@ -72,7 +72,7 @@ def test_a_given_alpha_and_no_noise_are_restored(result, tmp_path):
     given.save(tmp_path / "pair.npz")
     loaded = fourierreg.Registration.load(tmp_path / "pair.npz")
     assert_equal(loaded, given)
-    assert loaded.similarity == "LocalCorrelation(radius=2)"
+    assert loaded.similarity == "LocalCorrelation(radius=2.0)"
 
 
 def test_a_result_prints_as_one_line(result):
@@ -115,7 +115,7 @@ def test_a_file_of_format_2_is_loaded(tmp_path):
     assert loaded.domain.shape == loaded.deformed.shape == (24, 22)
     assert [record.shape for record in loaded.history] == [(30, 28)] * 2
     # The model and the velocity still make the same displacement.
-    geodesic = fourierreg.shoot(loaded.velocity, loaded.metric, **loaded.model.flow(2))
+    geodesic = fourierreg.shoot(loaded.velocity, loaded.metric, **loaded.model.flow())
     displacement = loaded.domain.crop(geodesic.displacement())
     np.testing.assert_allclose(displacement, loaded.displacement, atol=1e-5)
     loaded.save(tmp_path / "pair.npz")
@@ -124,8 +124,9 @@ def test_a_file_of_format_2_is_loaded(tmp_path):
 
 def test_a_similarity_with_parameters_is_read_from_format_2():
     loaded = fourierreg.Registration.load(FORMAT_2_LNCC)
-    assert loaded.model.similarity == LocalCorrelation(radius=2)
-    assert loaded.similarity == "LocalCorrelation(radius=2)"
+    radius = 2 * 1.5**0.5  # two voxels of 1.5 x 1 mm
+    assert loaded.model.similarity.radius == pytest.approx(radius)
+    assert loaded.model.integrator == "euler"
     assert (loaded.alpha_interval, loaded.sigma, loaded.decimation) == (None, None, None)
     assert loaded.weight == pytest.approx(0.05)
     assert loaded.spacing == (1.5, 1.0)

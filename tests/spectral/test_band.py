@@ -1,10 +1,12 @@
 """The band and its real coordinates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fourierreg.backend import to_numpy
-from fourierreg.spectral.band import Band, inner, multiplicity, pack, unpack
+from fourierreg.spectral.band import Band, change_band, inner, multiplicity, pack, unpack
 from fourierreg.spectral.transform import synthesis
 from tests import laws
 from tests.fields import white
@@ -75,3 +77,17 @@ def test_inner_product_keeps_batch_axes(band, xp):
     f, g = white(band, 0, batch=(3,)), white(band, 1, batch=(3,))
     expected = [float(inner(f[i], g[i], band, xp)) for i in range(3)]
     laws.close(inner(f, g, band, xp), np.array(expected))
+
+
+def test_another_band_holds_the_same_fields(band, xp):
+    f = white(band, 0)
+    narrow = replace(band, modes=tuple(max(3, n - 3) for n in band.modes))
+    kept = change_band(f, band, narrow, xp)
+    assert kept.shape == (*f.shape[: -band.ndim], *narrow.coefficient_shape)
+    back = change_band(kept, narrow, band, xp)
+    values, expected = (synthesis(c, b, band.shape, np.float64, xp) for c, b in ((kept, narrow), (back, band)))
+    laws.close(values, expected)
+    # A field of the narrow band survives, and what is dropped is orthogonal to what is kept.
+    laws.close(change_band(back, band, narrow, xp), kept)
+    assert abs(laws.scalar(inner(f - back, back, band, xp))) < 1e-12
+    assert change_band(f, band, band, xp) is f

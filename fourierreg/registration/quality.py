@@ -1,0 +1,55 @@
+"""Named settings of `register`, from quick to thorough; one of them is the paper's.
+
+They were chosen on pairs of real brains by landmark error and Dice together, beside what other
+packages reach there (benchmarks/rivals.py).
+"""
+
+from dataclasses import dataclass
+
+from fourierreg import checks
+from fourierreg.errors import InputTypeError
+from fourierreg.image.similarity import LocalCorrelation
+from fourierreg.model.model import Model
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What `register` assumes and how hard it tries.
+
+    Attributes
+    ----------
+    model : Model
+    alpha : float
+        α of a registration to which none is given; it belongs to the model.
+    weight : float or None
+        γ of Eq. 3; None for ρ/σ² of an estimated noise.
+    iterations : tuple of three int
+        Limits of the fits on the grids coarser than the search grid (64³ for a brain), on that
+        grid, and on finer ones. Zero leaves a grid out.
+    """
+
+    model: Model
+    alpha: float
+    weight: float | None
+    iterations: tuple[int, int, int]
+
+
+_LOCAL = LocalCorrelation()
+QUALITIES = {
+    "fast": Quality(Model(modes=24, power=2, similarity=_LOCAL), 6.0, 0.1, (60, 40, 3)),
+    "default": Quality(Model(modes=32, power=2, similarity=_LOCAL), 4.0, 0.1, (60, 60, 10)),
+    "accurate": Quality(Model(modes=48, power=2, similarity=_LOCAL), 4.0, 0.1, (60, 80, 25)),
+    "paper": Quality(Model(modes=16, integrator="euler", num_steps=10), 3.0, None, (100, 100, 100)),
+}
+ITERATIONS = (100, 100, 100)  # with a model instead of a quality
+
+
+def quality_of(quality: str | Quality | None) -> Quality:
+    """The quality of a name, or the one that was given; without one, the default."""
+    if isinstance(quality, Quality):
+        return quality
+    if quality is None:
+        return QUALITIES["default"]
+    if not isinstance(quality, str):
+        raise InputTypeError(f"quality: expected a word or a Quality; got {quality!r}")
+    return QUALITIES[checks.choice("quality", quality, tuple(QUALITIES))]
