@@ -86,9 +86,7 @@ def _map_alpha(options):
         "alpha0": options.alpha0,
         "alpha_prior": options.alpha_prior,
     }
-    return _run_pair(
-        options, map_alpha, {**parameters, **model_keywords(options)}, "inferring α"
-    )
+    return _run_pair(options, map_alpha, {**parameters, **model_keywords(options)}, "inferring α")
 
 
 def _register(options):

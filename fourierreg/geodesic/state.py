@@ -22,7 +22,6 @@ class Onto(NamedTuple):
     step: float
 
 
-
 def split_state(state: Array, metric: AnyMetric) -> tuple[Array, Array]:
     """Split a state into (v, u), or a covector into (y, μ)."""
     tail = (slice(None),) * (metric.band.ndim + 1)

@@ -135,9 +135,7 @@ def register(
     )
 
 
-def _setting(
-    quality: str | Quality | None, model: Model | dict | None, chosen: bool
-) -> Quality:
+def _setting(quality: str | Quality | None, model: Model | dict | None, chosen: bool) -> Quality:
     """The quality; one made of a model, if that is given or part of it was `chosen`."""
     if model is None and (quality is not None or not chosen):
         return quality_of(quality)

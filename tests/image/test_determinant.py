@@ -30,9 +30,9 @@ def scalars(dtype, *more):
 def displacements(dtype=np.float64):
     """Two displacements in mm: one that folds, one whose determinants reach the barrier."""
     u = np.random.default_rng(0).standard_normal((PAIRS, 3, *SHAPE))
-    return (u * np.reshape([1.0, 0.38], (2, 1, 1, 1, 1)) * np.reshape(SPACING, (3, 1, 1, 1))).astype(
-        dtype
-    )
+    return (
+        u * np.reshape([1.0, 0.38], (2, 1, 1, 1, 1)) * np.reshape(SPACING, (3, 1, 1, 1))
+    ).astype(dtype)
 
 
 def test_determinant_kernels_agree(compiled):
@@ -40,9 +40,7 @@ def test_determinant_kernels_agree(compiled):
     u = displacements(dtype)
     expected, actual = host.nan_filled((2, PAIRS, *SHAPE), dtype)
     kernels.jacobian_determinant(u, *scalars(dtype), expected)
-    host.call(
-        library, "jacobian_determinant", [u], (PAIRS, *SHAPE), [actual], scalars(dtype)
-    )
+    host.call(library, "jacobian_determinant", [u], (PAIRS, *SHAPE), [actual], scalars(dtype))
     laws.close(actual, expected)
 
 

@@ -21,9 +21,7 @@ def metric(backend):
 
 def problem_of(metric, num_steps, integrator="rk4"):
     images = (smooth_image(SHAPE, seed) for seed in (0, 1))
-    return Problem.of_pair(
-        *images, metric.band.spacing, num_steps=num_steps, integrator=integrator
-    )
+    return Problem.of_pair(*images, metric.band.spacing, num_steps=num_steps, integrator=integrator)
 
 
 @pytest.mark.parametrize("integrator", ["rk4", "euler"])

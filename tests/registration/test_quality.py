@@ -40,8 +40,11 @@ def test_every_quality_registers(images, name):
     result = fourierreg.register(*images, quality=SMALL[name], pad=False)
     assert result.model.with_fields(num_steps=1) == SMALL[name].model.with_fields(num_steps=1)
     assert result.alpha == SMALL[name].alpha
-    before, after = (np.corrcoef(a.ravel(), images[1].ravel())[0, 1] for a in (images[0], result.deformed))
-    assert 1 - after < 0.5 * (1 - before)
+    before, after = (
+        np.corrcoef(image.ravel(), images[1].ravel())[0, 1]
+        for image in (images[0], result.deformed)
+    )
+    assert 1 - after < 0.7 * (1 - before)
     assert result.jacobian_determinant.min() > 0
     chosen = SMALL[name].model.chooses_steps
     assert (result.flow_error is not None) == chosen
@@ -96,9 +99,8 @@ def test_bad_qualities_are_refused(images):
 
 def test_an_end_at_the_limit_of_iterations_says_what_is_left(images):
     result = fourierreg.register(*images, quality=SMALL["default"], pad=False)
-    assert "the energy may fall by another" in result.status or "Converged" in result.status
+    assert result.converged
+    assert "limits of iterations" in result.status
     short = fourierreg.register(*images, quality=SMALL["default"], max_iterations=2, pad=False)
     assert not short.converged
     assert "max_iterations" in short.status
-
-

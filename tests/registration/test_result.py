@@ -114,10 +114,11 @@ def test_a_file_of_format_2_is_loaded(tmp_path):
     assert loaded.log_evidence is None and loaded.displacement_sd is None
     assert loaded.domain.shape == loaded.deformed.shape == (24, 22)
     assert [record.shape for record in loaded.history] == [(30, 28)] * 2
-    # The model and the velocity still make the same displacement.
+    # The model and the velocity still make the displacement, but for the derivative, which was a
+    # central difference then.
     geodesic = fourierreg.shoot(loaded.velocity, loaded.metric, **loaded.model.flow())
     displacement = loaded.domain.crop(geodesic.displacement())
-    np.testing.assert_allclose(displacement, loaded.displacement, atol=1e-5)
+    np.testing.assert_allclose(displacement, loaded.displacement, atol=0.03)
     loaded.save(tmp_path / "pair.npz")
     assert_equal(fourierreg.Registration.load(tmp_path / "pair.npz"), loaded)
 

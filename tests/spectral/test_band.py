@@ -85,7 +85,9 @@ def test_another_band_holds_the_same_fields(band, xp):
     kept = change_band(f, band, narrow, xp)
     assert kept.shape == (*f.shape[: -band.ndim], *narrow.coefficient_shape)
     back = change_band(kept, narrow, band, xp)
-    values, expected = (synthesis(c, b, band.shape, np.float64, xp) for c, b in ((kept, narrow), (back, band)))
+    values, expected = (
+        synthesis(c, b, band.shape, np.float64, xp) for c, b in ((kept, narrow), (back, band))
+    )
     laws.close(values, expected)
     # A field of the narrow band survives, and what is dropped is orthogonal to what is kept.
     laws.close(change_band(back, band, narrow, xp), kept)

@@ -38,9 +38,7 @@ def jacobian_determinant(u: Array, spacing: Sequence[float]) -> Array:
     return out.reshape(*u.shape[: -d - 1], *u.shape[-d:])
 
 
-def measure_map(
-    u: Array, spacing: Sequence[float], limits: Sequence[float]
-) -> tuple[Array, Array]:
+def measure_map(u: Array, spacing: Sequence[float], limits: Sequence[float]) -> tuple[Array, Array]:
     """What decides whether a map is acceptable, and its Jacobian determinants.
 
     Returns

@@ -88,7 +88,9 @@ class LocalCorrelation(Similarity):
         )
         voxels = xp.maximum(size, 1)
         mean = sums / voxels
-        floors = [(FLOOR * per_pair(v)).astype(kind) for v in (variance(source), variance(target, mask))]
+        floors = [
+            (FLOOR * per_pair(v)).astype(kind) for v in (variance(source), variance(target, mask))
+        ]
         spread = xp.maximum(squares - sums * mean, 0) + voxels * floors[1].reshape(-1, 1, 1, 1)
         shift = total(source) / voxel_count(source, None)
         return WindowStatistics(
