@@ -1,10 +1,11 @@
 """Numba kernels of EPDiff: products at the points of a grid, and assembly of the rate in the band.
 
-Fields on the grid are (batch, fields, points), a matrix being d² fields in row-major order, and an
-antisymmetric one its d (d - 1) / 2 elements above the diagonal; in the band they are coefficients (batch, fields, n_1, n_2, n_3, 2), a 2D band with a first axis of length
-one. Points of linearization and metrics may be fewer than the batch: item b uses index b modulo
-their number. `fourierreg/geodesic/kernels.cu` has the same kernels for the GPU; a test compiles
-that file with the host compiler and compares the two.
+Fields on the grid are (batch, fields, points), a matrix being d² fields in row-major order and an
+antisymmetric one its d (d - 1) / 2 elements above the diagonal; in the band they are coefficients
+(batch, fields, n_1, n_2, n_3, 2), a 2D band with a first axis of length one. Points of
+linearization and metrics may be fewer than the batch: item b uses index b modulo their number.
+`fourierreg/geodesic/kernels.cu` has the same kernels for the GPU; a test compiles that file with
+the host compiler and compares the two.
 """
 
 import numba

@@ -1,9 +1,9 @@
 """Numba kernels: loops over voxels, rows being distributed over threads.
 
 Grids are 3D; a 2D image has a first axis of length one. `residual_and_force` and `value_and_slope`
-take a batch of pairs along the first axis of every array. Interpolation is periodic, and linear but in `nearest`. `fourierreg/image/kernels.cu`
-has the same kernels for the GPU; a test compiles that file with the host compiler and compares the
-two.
+take a batch of pairs along the first axis of every array. Interpolation is periodic, and linear but
+in `nearest`. `fourierreg/image/kernels.cu` has the same kernels for the GPU; a test compiles that
+file with the host compiler and compares the two.
 """
 
 import numba

@@ -5,7 +5,6 @@ axis of every field.
 """
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np

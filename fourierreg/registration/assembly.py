@@ -7,8 +7,8 @@ import numpy as np
 
 from fourierreg.backend import asarray, to_numpy
 from fourierreg.image.deformation import invert
-from fourierreg.image.geometry import resample_onto
 from fourierreg.image.determinant import jacobian_determinant
+from fourierreg.image.geometry import resample_onto
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.laplace import negative_log_marginal
 from fourierreg.model.uncertainty import displacement_sd

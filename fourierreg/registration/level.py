@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from fourierreg.backend import Array, array_module
 from fourierreg.image.voxels import residual_and_force
+from fourierreg.model.evaluation import Evaluation
 from fourierreg.model.problem import Problem
 from fourierreg.registration.pyramid import at_shape, coarse_modes, mask_at_shape
 
@@ -29,7 +30,7 @@ class Level(NamedTuple):
     voxel_ratio: float
     modes: tuple[int, ...]
 
-    def residual(self, evaluation):
+    def residual(self, evaluation: Evaluation | None) -> Array:
         """S∘φ₁⁻¹ - T; S - T without an evaluation."""
         problem = self.problem
         if evaluation is None:
@@ -38,7 +39,13 @@ class Level(NamedTuple):
         return residual_and_force(problem.source, problem.target, u, problem.spacing)[0]
 
 
-def level_of(problem, inside, shape, narrow, modes):
+def level_of(
+    problem: Problem,
+    inside: Array,
+    shape: tuple[int, ...],
+    narrow: bool,
+    modes: tuple[int, ...],
+) -> Level:
     """The `Level` of a shape, with a band that is `narrow` or the whole one of so many `modes`."""
     xp = array_module(problem.source)
     return Level(

@@ -16,8 +16,8 @@ from fourierreg.optim.batching import Coroutine, run
 from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import TOLERANCE, Multiresolution
-from fourierreg.registration.quality import ITERATIONS, Quality, quality_of
 from fourierreg.registration.options import check_likelihood, noise_of, sample_count
+from fourierreg.registration.quality import ITERATIONS, Quality, quality_of
 from fourierreg.registration.result import Record, Registration
 
 NUM_PROBES = 8  # for `log_evidence` of large bands

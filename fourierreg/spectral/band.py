@@ -146,7 +146,8 @@ def change_band(coefficients: Array, band: Band, other: Band, xp: ModuleType) ->
     lead = coefficients.shape[: -band.ndim]
     out = xp.zeros((*lead, *other.coefficient_shape), dtype=coefficients.dtype)
     common = [min(k) for k in zip(band.cutoff, other.cutoff, strict=True)]
-    here, there = [], []
+    here: list[Array] = []
+    there: list[Array] = []
     for j, cutoff in enumerate(common):
         k = frequencies(cutoff, half=j == band.ndim - 1)
         shape = [-1 if i == j else 1 for i in range(band.ndim)]

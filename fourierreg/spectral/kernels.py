@@ -157,8 +157,8 @@ def to_grid(x, fields, symbols, derivatives, c1, s1, c2, s2, c3, s3, out):
     `fields` is a component and the operator applied to it: 0 none; 1 multiplication by `symbols`
     (pairs, n_1, n_2, n_3), of index b modulo `pairs` for item b of the batch; 2 + j the derivative
     D_j, multiplication by i times row j of `derivatives`; 5 and 6 + 3 i + j a divergence and an
-    element of a rotation (`product_grid.fields_to_grid`). c and s are cosines and sines of an axis, those of the last
-    axis times the multiplicity of the frequency.
+    element of a rotation (`product_grid.fields_to_grid`). c and s are cosines and sines of an axis,
+    those of the last axis times the multiplicity of the frequency.
     """
     batch, count, size3, size2, size1 = out.shape
     n1, n2, n3 = x.shape[2:5]

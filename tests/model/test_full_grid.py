@@ -153,9 +153,12 @@ SETTING = {"sigma": 0.05, "velocity_scale": 1.0, "jacobian": "approximate", "pad
 
 
 def test_it_agrees_with_a_band_wide_enough():
-    """(As far as differences of neighboring voxels are derivatives.) α to 8 % and the displacement to a tenth of a voxel rms, in the median of six pairs (a fit
-    ends at one of several kinks, and the rotation of a ring is hardly determined); every α of
-    the full grid within the interval of the band; a result of the same form."""
+    """As far as differences of neighboring voxels are derivatives.
+
+    α to 8 % and the displacement to a tenth of a voxel rms, in the median of six pairs (a fit ends
+    at one of several kinks, and the rotation of a ring is hardly determined); every α of the full
+    grid within the interval of the band; a result of the same form.
+    """
     differences, distances = [], []
     for seed in range(1, 7):
         pair = bullseye_pair(seed)

@@ -87,13 +87,13 @@ def test_coarse_grids_have_a_narrower_band(backend):
 
 
 def test_bad_qualities_are_refused(images):
-    with pytest.raises(InputError, match="^quality: expected .*'accurate'"):
+    with pytest.raises(InputError, match=r"^quality: expected .*'accurate'"):
         quality_of("best")
-    with pytest.raises(InputError, match="^quality: expected a word"):
+    with pytest.raises(InputError, match=r"^quality: expected a word"):
         quality_of(3)
-    with pytest.raises(InputError, match="^quality: expected none"):
+    with pytest.raises(InputError, match=r"^quality: expected none"):
         fourierreg.register(*images, quality="fast", model=Model())
-    with pytest.raises(InputError, match="^sigma: .*similarity='ssd'"):
+    with pytest.raises(InputError, match=r"^sigma: .*similarity='ssd'"):
         fourierreg.register(*images, sigma=0.1)
 
 
