@@ -159,9 +159,9 @@ def test_a_batch_that_does_not_fit_is_halved(pair, monkeypatch):
     release_memory()
     cupy.get_default_memory_pool().set_limit(size=limit)
     try:
-        images = [[image] * 8 for image in pair]
-        found = fourierreg.map_alpha_batch(*images, batch_size=8, **SETTINGS)
+        images = [[image] * 32 for image in pair]
+        found = fourierreg.map_alpha_batch(*images, batch_size=32, **SETTINGS)
     finally:
         cupy.get_default_memory_pool().set_limit(size=0)
-    assert sizes[:3] == [1, 8, 4] and len(sizes) > 3
-    assert [r.alpha for r in found] == pytest.approx([found[0].alpha] * 8, rel=ALPHA_RTOL["cupy"])
+    assert sizes[:3] == [1, 32, 16] and len(sizes) > 3
+    assert [r.alpha for r in found] == pytest.approx([found[0].alpha] * 32, rel=ALPHA_RTOL["cupy"])

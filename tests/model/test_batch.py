@@ -110,6 +110,11 @@ def test_a_pair_that_folds_is_refused_without_effect_on_the_others(any_pairs, xp
     assert np.all(np.isinf(nothing.total)) and nothing.gradient is None
 
 
+def on_gpu(xp):
+    """Tolerance of what contains sums over voxels, whose order on a GPU depends on the batch."""
+    return 1e-4 if xp.__name__ == "cupy" else None
+
+
 @FORMS_OF_J
 def test_hessian(any_pairs, xp, exact):
     hessian = hessian_at(*concatenated(any_pairs, xp), exact)
@@ -117,10 +122,10 @@ def test_hessian(any_pairs, xp, exact):
     image, solved = hessian(w), hessian.solve(w, rtol=1e-6)
     for index, pair in enumerate(any_pairs):
         single, part = hessian_at(*pair, exact), slice(index, index + 1)
-        laws.close(image[:, part], single(w[:, part]))
-        laws.close(hessian.select([index])(w[:, part]), single(w[:, part]))
-        laws.close(solved[:, part], single.solve(w[:, part], rtol=1e-6))
-        laws.close(hessian.diagonal(xp)[part], single.diagonal(xp))
+        laws.close(image[:, part], single(w[:, part]), rtol=on_gpu(xp))
+        laws.close(hessian.select([index])(w[:, part]), single(w[:, part]), rtol=on_gpu(xp))
+        laws.close(solved[:, part], single.solve(w[:, part], rtol=1e-6), rtol=on_gpu(xp))
+        laws.close(hessian.diagonal(xp)[part], single.diagonal(xp), rtol=on_gpu(xp))
 
 
 PARTS_OF_A_SLOPE = ("value", "roughness", "modes", "undetermined", "drift", "noise")
@@ -166,4 +171,4 @@ def test_marginal(pairs, xp, monkeypatch, method):
 def test_derivatives_of_the_velocity(any_pairs, xp):
     requests = requests_of(VelocityDerivative, any_pairs)
     for found, request in zip(VelocityDerivative.run(requests), requests, strict=True):
-        laws.close(found, run_single(request))
+        laws.close(found, run_single(request), rtol=on_gpu(xp))
