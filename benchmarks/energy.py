@@ -1,4 +1,4 @@
-"""Time and peak memory of one evaluation of energy and gradient.
+"""Time and peak memory of one evaluation of energy and gradient, with three Runge-Kutta steps.
 
     python benchmarks/energy.py
 
@@ -16,10 +16,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fourierreg
+from fourierreg.image.similarity import similarity_of
 from fourierreg.model.problem import Problem
 
 
-def problem(size, modes):
+def problem(size, modes, similarity):
     """A smooth random pair and a velocity drawn from the prior at α = 3."""
     rng = np.random.default_rng(0)
     metric = fourierreg.Metric.create((size,) * 3, modes=modes, alpha=3.0)
@@ -29,7 +30,9 @@ def problem(size, modes):
         (ball * (1 + 0.2 * rng.standard_normal(ball.shape))).astype(np.float32) for _ in range(2)
     )
     velocity = 0.3 * fourierreg.sample_velocity(metric, 1, size=1)
-    return Problem.of_pair(source, target, metric.band.spacing), metric.batch(), velocity
+    options = {"num_steps": 3, "integrator": "rk4", "similarity": similarity_of(similarity)}
+    pair = Problem.of_pair(source, target, metric.band.spacing, **options)
+    return pair, metric.batch(), velocity
 
 
 def peak():
@@ -37,35 +40,37 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(size, modes):
+def measure(size, modes, similarity):
     """Measure one size and print the result."""
     with threadpool_limits(1, user_api="blas"):
-        small, metric, velocity = problem(16, 6)
+        small, metric, velocity = problem(16, 6, similarity)
         small.evaluate(velocity, metric)
         baseline = peak()
-        full, metric, velocity = problem(size, modes)
+        full, metric, velocity = problem(size, modes, similarity)
         times = []
         for _ in range(8):
             began = time.perf_counter()
             full.evaluate(velocity, metric)
             times.append(time.perf_counter() - began)
     print(
-        f"{size:4d}³ {modes:3d} modes: {min(times):.3f} s min, {np.median(times):.3f} s median, "
-        f"peak {peak() - baseline:.0f} MB above the baseline",
+        f"{size:4d}³ {modes:3d} modes {similarity:4s}: {min(times):.3f} s min, "
+        f"{np.median(times):.3f} s median, peak {peak() - baseline:.0f} MB above the baseline",
         flush=True,
     )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--one", type=int, nargs=2, metavar=("SIZE", "MODES"))
+    parser.add_argument("--one", nargs=3, metavar=("SIZE", "MODES", "SIMILARITY"))
     options = parser.parse_args()
     if options.one:
-        measure(*options.one)
+        size, modes, similarity = options.one
+        measure(int(size), int(modes), similarity)
         return
-    for size, modes in ((64, 16), (128, 16), (128, 24)):
-        command = [sys.executable, __file__, "--one", str(size), str(modes)]
-        subprocess.run(command, check=True)
+    for size, modes in ((64, 16), (64, 32), (128, 16), (128, 32), (128, 48)):
+        for similarity in ("ssd", "lncc"):
+            command = [sys.executable, __file__, "--one", str(size), str(modes), similarity]
+            subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,10 @@ def lower_bounds(problem, metric, pairs):
     points, d = math.prod(band.product_shape), band.ndim
     # Scalar fields on the image grid: write u; read S, T, u, write r and force; read r; read force.
     image = (d + 2 + d + 1 + d + 1 + d) * voxels
-    # On the product grid, per step: write and read v, m, Dv, Du and three products; then adjoint.
-    forward, adjoint = 2 * d * (1 + d) + d * (2 + d), d * (2 + d) + 2 * d * (1 + d)
+    # On the product grid, per step: write and read the fields of a point and the products; then
+    # those of the adjoint (`fourierreg.geodesic.epdiff`).
+    forward = 2 * d + d * (d - 1) // 2 + 1 + d**2 + 2 * d + 1
+    adjoint = forward
     grid = 2 * steps * (forward + adjoint) * points
     flops = steps * (forward + adjoint) * transform_flops(band.cutoff, band.product_shape)
     flops += 2 * d * transform_flops(band.cutoff, problem.shape)

@@ -90,7 +90,7 @@ def warm_up(space):
 
 def state_of(source, target, spacing, space):
     """Initial state of a registration at the true noise and α."""
-    model = fourierreg.Model(num_steps=STEPS, space=space)
+    model = fourierreg.Model(num_steps=STEPS, integrator="euler", space=space)
     inputs = read_inputs(source, target, model, alpha=ALPHA, spacing=spacing, pad=False)
     return Multiresolution(inputs.problem, inputs.metric, noise_of(SIGMA, None))
 
@@ -118,7 +118,7 @@ def convergence(size, space):
         target,
         spacing=spacing,
         sigma=SIGMA,
-        model=fourierreg.Model(num_steps=STEPS, space=space),
+        model=fourierreg.Model(num_steps=STEPS, integrator="euler", space=space),
     )
     return {
         "alpha": result.alpha,
