@@ -31,8 +31,8 @@ class Quality:
 
     model: Model
     alpha: float
-    weight: float | None
-    iterations: tuple[int, int, int]
+    weight: float | None = None
+    iterations: tuple[int, int, int] = (100, 100, 100)
 
 
 _LOCAL = LocalCorrelation()
@@ -40,9 +40,8 @@ QUALITIES = {
     "fast": Quality(Model(modes=24, power=1.5, similarity=_LOCAL), 10.0, 0.1, (60, 40, 4)),
     "default": Quality(Model(modes=32, power=1.5, similarity=_LOCAL), 8.0, 0.1, (60, 50, 12)),
     "accurate": Quality(Model(modes=48, power=1.5, similarity=_LOCAL), 8.0, 0.1, (60, 60, 25)),
-    "paper": Quality(Model(modes=16, integrator="euler", num_steps=10), 3.0, None, (100, 100, 100)),
+    "paper": Quality(Model(modes=16, integrator="euler", num_steps=10), 3.0),
 }
-ITERATIONS = (100, 100, 100)  # with a model instead of a quality
 
 
 def quality_of(quality: str | Quality | None) -> Quality:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from fourierreg import checks
 from fourierreg.backend import Array
 from fourierreg.errors import InputError
@@ -17,7 +19,7 @@ from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import TOLERANCE, Multiresolution
 from fourierreg.registration.options import check_likelihood, noise_of, sample_count
-from fourierreg.registration.quality import ITERATIONS, Quality, quality_of
+from fourierreg.registration.quality import Quality, quality_of
 from fourierreg.registration.result import Record, Registration
 
 NUM_PROBES = 8  # for `log_evidence` of large bands
@@ -105,13 +107,18 @@ def register(
         One line that names the argument, what was expected, what came and what to do.
     """
     began = time.perf_counter()
-    setting = _setting(quality, model, alpha is not None or similarity is not None)
+    at_quality = quality is not None or all(x is None for x in (alpha, model, similarity))
+    setting = _setting(quality, target) if at_quality else Quality(model_of(model), 3.0)
+    if quality is not None and model is not None:
+        raise InputError(
+            f"quality: expected none, as a model is given, which a quality brings; got {quality!r}"
+        )
     model = setting.model.with_fields(
         modes=modes, similarity=similarity, num_steps=num_steps, velocity_scale=velocity_scale
     )
+    iterations = setting.iterations
     if max_iterations is not None:
         iterations = (checks.count("max_iterations", max_iterations),) * 3
-        setting = replace(setting, iterations=iterations)
     samples = sample_count(uncertainty, model)
     if evidence:
         check_likelihood("evidence", model)
@@ -122,7 +129,7 @@ def register(
     inputs = read_inputs(source, target, model, alpha=alpha, spacing=spacing, mask=mask, pad=pad)
     chooses = model.chooses_steps
     state = Multiresolution(inputs.problem, inputs.metric, noise, callback, chooses_steps=chooses)
-    run(_fit(state, setting.iterations))
+    run(_fit(state, iterations))
     exact = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
     return assemble(
         state,
@@ -131,19 +138,17 @@ def register(
         exact=exact,
         samples=samples,
         evidence=NUM_PROBES if evidence else 0,
-        budgeted=setting.iterations != ITERATIONS and max_iterations is None,
+        budgeted=at_quality and max_iterations is None,
     )
 
 
-def _setting(quality: str | Quality | None, model: Model | dict | None, chosen: bool) -> Quality:
-    """The quality; one made of a model, if that is given or part of it was `chosen`."""
-    if model is None and (quality is not None or not chosen):
-        return quality_of(quality)
-    if quality is not None:
-        raise InputError(
-            f"quality: expected none, as a model is given, which a quality brings; got {quality!r}"
-        )
-    return Quality(model_of(model), 3.0, None, ITERATIONS)
+def _setting(quality: str | Quality | None, target: Any) -> Quality:
+    """The quality, with no more modes than a small image has voxels."""
+    setting = quality_of(quality)
+    smallest = min(getattr(target, "shape", ())[:3], default=math.inf)
+    if np.ndim(setting.model.modes) == 0 and smallest < setting.model.modes:
+        return replace(setting, model=setting.model.with_fields(modes=int(smallest)))
+    return setting
 
 
 def _fit(state: Multiresolution, iterations: tuple[int, int, int]) -> Coroutine:

@@ -9,6 +9,7 @@ from fourierreg.errors import InputError
 from fourierreg.model.model import Model
 from fourierreg.registration.level import level_of
 from fourierreg.registration.quality import QUALITIES, Quality, quality_of
+from fourierreg.simulation.bullseye import bullseye
 from fourierreg.spectral.metric import Metric
 from tests.fields import smooth_image
 from tests.model.problems import CASES, make
@@ -104,3 +105,10 @@ def test_an_end_at_the_limit_of_iterations_says_what_is_left(images):
     short = fourierreg.register(*images, quality=SMALL["default"], max_iterations=2, pad=False)
     assert not short.converged
     assert "max_iterations" in short.status
+
+
+def test_a_small_image_gets_no_more_modes_than_it_has_voxels():
+    source = bullseye((26, 24), outer=(8.0, 7.0), inner=(4.0, 3.0))
+    result = fourierreg.register(source, np.roll(source, 1, axis=0), spacing=2.0)
+    assert result.model.modes == 24
+    assert result.jacobian_determinant.min() > 0

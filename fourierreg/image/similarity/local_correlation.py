@@ -20,6 +20,7 @@ from fourierreg.image.similarity.base import (
 )
 from fourierreg.image.voxels import voxel_sums
 
+MIN_VOXELS = 1  # radius of a window on coarse grids
 STRIP = 16  # voxels that a GPU thread handles, as in kernels.cu
 
 
@@ -125,9 +126,6 @@ class LocalCorrelation(Similarity):
         radii = [max(MIN_VOXELS, round(self.radius / h)) for h in spacing]
         radii = [min(r, (n - 1) // 2) for r, n in zip(radii, shape, strict=True)]
         return (0,) * (3 - len(radii)) + tuple(radii)
-
-
-MIN_VOXELS = 1  # radius of a window on coarse grids: fewer voxels say too little of a correlation
 
 
 def _terms(image: Array, known: WindowStatistics, xp: Any) -> Array:
