@@ -145,8 +145,8 @@ def register(
 def _setting(quality: str | Quality | None, target: Any) -> Quality:
     """The quality, with no more modes than a small image has voxels."""
     setting = quality_of(quality)
-    smallest = min(getattr(target, "shape", ())[:3], default=math.inf)
-    if np.ndim(setting.model.modes) == 0 and smallest < setting.model.modes:
+    modes, smallest = setting.model.modes, min(getattr(target, "shape", ())[:3], default=math.inf)
+    if isinstance(modes, int) and smallest < modes:
         return replace(setting, model=setting.model.with_fields(modes=int(smallest)))
     return setting
 
