@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from fourierreg import checks
 from fourierreg.backend import Array
 from fourierreg.errors import InputError
