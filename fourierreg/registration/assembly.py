@@ -114,7 +114,9 @@ def _log_evidence(state, exact, num_probes):
 
 def _open_decrease(state):
     """By how much the energy may still fall, as a fraction of its decrease from zero velocity on
-    the last grid; infinite where that cannot be told."""
+    the last grid; infinite where that cannot be told, as after Algorithm 1."""
+    if state.fitted_level is None:
+        return math.inf
     zero = state.xp.zeros_like(state.velocity)
     start = float(state.problem(state.fitted_level).evaluate(zero, state.metric).total[0])
     decrease = start - float(state.evaluation.total[0])

@@ -184,3 +184,10 @@ def test_errors_name_the_argument(pair, keywords, argument):
 def test_errors_name_the_parameter(keywords):
     with pytest.raises(InputError, match=next(iter(keywords))):
         GradientDescent(**keywords)
+
+
+def test_too_few_iterations_still_give_a_registration(pair):
+    options = GradientDescent(max_iterations=5)
+    result = fourierreg.map_alpha(pair.source, pair.target, optimizer=options, **JOINT)
+    assert not result.converged
+    assert result.displacement.shape == (2, 48, 44)

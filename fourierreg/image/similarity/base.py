@@ -40,7 +40,8 @@ class Similarity(ABC):
         """Dist (pairs,) at a displacement, and its force (pairs, d, N_1, …, N_d) per mm."""
         deformed, slope = value_and_slope(source, u, spacing)
         value, half = self.value_and_half_derivative(deformed, target, statistics, mask)
-        return value, scaled(slope, half)
+        slope *= half[:, None]
+        return value, slope
 
     @abstractmethod
     def value_and_half_derivative(
@@ -54,12 +55,6 @@ class Similarity(ABC):
     ) -> Any:
         """½ d²Dist/dI² near a good match, broadcastable over the voxels. It only scales the
         unknowns of the optimizer."""
-
-
-def scaled(slope: Array, half: Array) -> Array:
-    """Vector fields (pairs, d, N_1, …, N_d) times scalar fields, in place."""
-    slope *= half[:, None]
-    return slope
 
 
 def _voxel_axes(field: Array) -> tuple[int, ...]:

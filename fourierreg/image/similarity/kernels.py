@@ -68,6 +68,21 @@ def _sum_in_plane(plane, other, ry, rx, out):
         out[y] = plane[y, :nx]
 
 
+@_compiled
+def _sums_across_planes(fields, y, rz):
+    """Sums of row y of each plane of three fields over the planes of a window, (3, N_1 + 2 rz,
+    N_3), of which the first N_1 rows count."""
+    _, nz, _, nx = fields.shape
+    rows = np.empty((nz + 2 * rz, nx), fields.dtype)
+    sums = np.empty((3, nz + 2 * rz, nx), fields.dtype)
+    for f in range(3):
+        for z in range(nz):
+            rows[rz + z] = fields[f, z, y]
+        _wrap_rows(rows, rz, nz)
+        _sum_along(rows.reshape(-1), nx, 2 * rz + 1, sums[f].reshape(-1))
+    return sums
+
+
 @_parallel
 def window_moments(image, target, inside, shift, ry, rx, out):
     """Sums over windows in the planes of I, I² and I T, I being (image - shift) inside.
@@ -104,13 +119,7 @@ def window_terms(moments, size, mean, spread, floor, rz, out):
     rz = int(rz)
     for job in numba.prange(pairs * ny):
         p, y = job // ny, job % ny
-        planes = np.empty((3, nz + 2 * rz, nx), out.dtype)
-        sums = np.empty((3, nz + 2 * rz, nx), out.dtype)
-        for f in range(3):
-            for z in range(nz):
-                planes[f, rz + z] = moments[p, f, z, y]
-            _wrap_rows(planes[f], rz, nz)
-            _sum_along(planes[f].reshape(-1), nx, 2 * rz + 1, sums[f].reshape(-1))
+        sums = _sums_across_planes(moments[p], y, rz)
         for z in range(nz):
             n, mean_t, c = size[p, z, y], mean[p, z, y], spread[p, z, y]
             for x in range(nx):
@@ -160,13 +169,7 @@ def window_derivative(image, target, inside, shift, sums, rz, out):
     rz = int(rz)
     for job in numba.prange(pairs * ny):
         p, y = job // ny, job % ny
-        planes = np.empty((3, nz + 2 * rz, nx), out.dtype)
-        total = np.empty((3, nz + 2 * rz, nx), out.dtype)
-        for f in range(3):
-            for z in range(nz):
-                planes[f, rz + z] = sums[p, f, z, y]
-            _wrap_rows(planes[f], rz, nz)
-            _sum_along(planes[f].reshape(-1), nx, 2 * rz + 1, total[f].reshape(-1))
+        total = _sums_across_planes(sums[p], y, rz)
         for z in range(nz):
             i, t, m, half = image[p, z, y], target[p, z, y], inside[p, z, y], out[p, z, y]
             ratio, a, rest = total[0, z], total[1, z], total[2, z]
