@@ -18,7 +18,8 @@ from rivals import ants_syn
 import fourierreg
 from fourierreg.data.nifti import read_image, read_labels, resized
 from fourierreg.data.structures import NEUROMORPHOMETRICS
-from fourierreg.image.geometry import Geometry, foreground_scale
+from fourierreg.image.foreground import foreground_scale
+from fourierreg.image.geometry import Geometry
 from fourierreg.image.metrics import resampled_dice
 from fourierreg.labelling.folder import read_table
 

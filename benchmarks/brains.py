@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fourierreg.image.geometry import foreground_scale
+from fourierreg.image.foreground import foreground_scale
 
 
 def add_arguments(parser):

@@ -57,7 +57,7 @@ def finish(options, rows, report, folder, result):
         *rows,
         ("smallest Jacobian, folds", f"{jacobian['min']:.2f}, {jacobian['folds']}"),
         ("time", f"{report['seconds']:.0f} s, {report['iterations']} iterations"),
-        ("status", result.status),
+        *([("warning", w) for w in result.warnings] or [("status", result.status)]),
         ("written to", str(folder)),
     ]
     if options.json:

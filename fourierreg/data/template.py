@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from fourierreg.errors import MissingDependencyError
-from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+from fourierreg.image.foreground import foreground_scale
+from fourierreg.image.geometry import Geometry, resample_onto
 
 NEAR_ZERO = 1e-3  # relative to the foreground scale; resampling leaves less around the brain
 FIELD_OF_VIEW = 204.8  # mm, edge length of the cube that contains a template

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-SCALE_PERCENTILE = 99.5
-
 
 @dataclass(frozen=True)
 class Geometry:
@@ -103,12 +101,6 @@ def is_nibabel(image: object) -> bool:
     return hasattr(image, "dataobj") and hasattr(image, "affine")
 
 
-def foreground_scale(data: np.ndarray) -> float:
-    """Intensity by which an image is divided: the 99.5th percentile of its non-zero voxels."""
-    inside = data[data != 0]
-    return float(np.percentile(inside, SCALE_PERCENTILE)) if inside.size else 1.0
-
-
 def smoothed_for(data: np.ndarray, geometry: Geometry, spacing: Sequence[float]) -> np.ndarray:
     """Smooth an image before it is sampled at a coarser spacing, to prevent aliasing.
 
@@ -129,6 +121,7 @@ def resample_onto(
     displacement: np.ndarray | None = None,
     order: int = 1,
     grid: Geometry | None = None,
+    extend: bool = False,
 ) -> np.ndarray:
     """Resample an image onto the grid of a target, through the affines and a displacement.
 
@@ -145,11 +138,13 @@ def resample_onto(
     grid : Geometry, optional
         Grid of the displacement, `target` by default; the displacement is zero beyond it, as in
         ITK.
+    extend : bool
+        Continue the outermost voxels of `data` beyond its field of view.
 
     Returns
     -------
     ndarray, shape target.shape
-        Zero outside the field of view of `data`, as in ITK.
+        Zero outside the field of view of `data`, as in ITK, unless it is extended.
     """
     points = np.stack(np.meshgrid(*map(np.arange, target.shape), indexing="ij")).astype(np.float64)
     if grid is not None and displacement is not None and not grid.matches(target):
@@ -162,7 +157,8 @@ def resample_onto(
         if displacement is not None:
             points += displacement / np.reshape(target.spacing, (3, 1, 1, 1))
         where = _transform(np.linalg.inv(geometry.matrix) @ target.matrix, points)
-    return ndimage.map_coordinates(data, where, order=order, mode="constant", cval=0.0)
+    mode = "nearest" if extend else "constant"
+    return ndimage.map_coordinates(data, where, order=order, mode=mode, cval=0.0)
 
 
 def _transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

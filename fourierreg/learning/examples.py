@@ -15,7 +15,8 @@ import numpy as np
 
 from fourierreg.data.nifti import read_image, resized
 from fourierreg.errors import InputError
-from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+from fourierreg.image.foreground import foreground_scale
+from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.labelling import folder as label_folder
 from fourierreg.simulation import bullseye_folder
 from fourierreg.simulation import folder as simulation_folder

@@ -48,11 +48,6 @@ class Noise:
         )
 
 
-def foreground(source: Array, target: Array, mask: Array | None = None) -> Array:
-    """Voxels that count: those of the mask, else those where either image is not zero."""
-    return (source != 0) | (target != 0) if mask is None else mask
-
-
 def estimate(residual: Array, inside: Array) -> tuple[np.ndarray, np.ndarray]:
     """σ = rms of the residual inside (never below `MIN_SIGMA`), and ρ by `virtual_decimation`.
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fourierreg.backend import Array, to_numpy
-from fourierreg.image.geometry import foreground_scale
+from fourierreg.image.foreground import foreground_scale
 from fourierreg.plotting.views import middle_plane, show_grid
 from fourierreg.registration.result import Registration
 

@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
 from fourierreg.backend import Array, to_numpy
-from fourierreg.image.geometry import foreground_scale
+from fourierreg.image.foreground import foreground_scale
 
 GRID_STEP = 6  # voxels between lines of a deformed grid
 VIEWS = (("axial", 2), ("coronal", 1), ("sagittal", 0))

@@ -13,7 +13,7 @@ from fourierreg.optim.root import (
     find_root,
 )
 from fourierreg.registration.algorithm_1 import Descent
-from fourierreg.registration.multiresolution import SEARCH_TOLERANCE, TOLERANCE
+from fourierreg.registration.multiresolution import SEARCH_TOLERANCE
 
 LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: the limits of the search
 ALPHA_TOLERANCE, REFINEMENT_TOLERANCE = 0.03, 0.1  # of ln α, on the search grid and the finest
@@ -64,7 +64,7 @@ class AlphaSearch:
     def __init__(self, state, posterior, exact, num_probes, prior, start, max_iterations):
         self.state, self.posterior, self.exact = state, posterior, exact
         self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
-        smooth = state.needs_continuation and state.metric.band.ndim == 2
+        smooth = state.noises.needs_continuation and state.metric.band.ndim == 2
         self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
         self.visited = {}
         self.limits = {
@@ -86,7 +86,7 @@ class AlphaSearch:
         larger = [a for a in self.visited if a >= log_alpha]
         if larger:
             state.restore(self.visited[min(larger)])
-        elif state.needs_continuation:
+        elif state.noises.needs_continuation:
             state.reset()
         yield from state.move_to(log_alpha, level)
         if state.evaluation is None:
@@ -107,10 +107,10 @@ class AlphaSearch:
         fit and the smaller σ, which asks for a smaller α still. An estimated noise is therefore
         that of a registration at `REFERENCE_ALPHA`, or, if α turns out to lie beyond
         `NOISE_RANGE` of it, at that α. It belongs to the search grid, as does α. A given σ is
-        that of the image's own voxels: α is corrected on the finest grid.
+        that of the image's own voxels: α is corrected with it on the finest grid.
         """
         state, level, finest = self.state, self.state.search_level, self.state.finest
-        estimated, reference = state.noise.estimated, math.log(REFERENCE_ALPHA)
+        estimated, reference = state.noises.is_estimated(level), math.log(REFERENCE_ALPHA)
         for _ in range(MAX_ROUNDS):
             if estimated:
                 yield from self.settle_noise(level, reference)
@@ -120,7 +120,8 @@ class AlphaSearch:
                 break
         else:  # noise and α still move each other
             root = root._replace(ending=NOT_CONVERGED)
-        if math.isfinite(root.sd) and level < finest and not estimated:
+        if math.isfinite(root.sd) and level < finest and state.noises.given is not None:
+            state.estimate_noise(finest)
             root = yield from self.refine(root, slope)
         else:
             nearest = min(self.visited, key=lambda a: abs(a - root.log_alpha))
@@ -128,7 +129,7 @@ class AlphaSearch:
             yield from state.move_to(root.log_alpha, level)
         if level < finest:
             state.estimate_noise(finest)
-        yield from state.fit(finest, tolerance=TOLERANCE, max_iterations=self.max_iterations)
+        yield from state.fit(finest, tolerance=state.tolerance, max_iterations=self.max_iterations)
         return root
 
     def run_algorithm_1(self, options):
@@ -138,7 +139,8 @@ class AlphaSearch:
         It starts from v = 0, as the default search does, whatever the noise was estimated with.
         """
         state, level, finest = self.state, self.state.search_level, self.state.finest
-        if state.noise.estimated:
+        state.noises.given_from = level
+        if state.noises.given is None:
             yield from self.settle_noise(level, math.log(REFERENCE_ALPHA))
         state.reset()
         yield from state.move_to(self.log_alpha, level)

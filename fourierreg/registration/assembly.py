@@ -12,6 +12,7 @@ from fourierreg.image.geometry import resample_onto
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.laplace import negative_log_marginal
 from fourierreg.model.uncertainty import displacement_sd
+from fourierreg.registration.doubts import doubts
 from fourierreg.registration.result import Registration
 
 
@@ -55,7 +56,7 @@ def assemble(
     displacement, inverse = domain.crop(u), domain.crop(invert(u, metric.band.spacing))
     folds = int(state.xp.sum(determinant <= 0))
     log_evidence, error = _log_evidence(state, exact, evidence) if evidence else (None, None)
-    status, converged = _status(state, interval, problem, folds, budgeted)
+    warnings = [*doubts(state, determinant), *_failures(state, problem, folds, budgeted)]
     return Registration(
         alpha=metric.alpha,
         alpha_interval=interval,
@@ -74,8 +75,9 @@ def assemble(
         log_evidence=log_evidence,
         log_evidence_error=error,
         history=tuple(state.history),
-        converged=converged,
-        status=status,
+        converged=not warnings,
+        status=" ".join(warnings) or _success(state, interval, budgeted),
+        warnings=tuple(warnings),
         seconds=time.perf_counter() - began,
         domain=domain,
         geometry=inputs.geometry,
@@ -88,11 +90,11 @@ def _deformed(state, inputs, displacement):
     """The deformed source; of nibabel images interpolated once from the original voxels."""
     if inputs.geometry is None:
         finest = state.levels[state.finest].problem
-        return inputs.domain.crop(finest.deformed(state.evaluation.geodesic)[0])
-    moved = resample_onto(
-        inputs.original, inputs.source_geometry, inputs.geometry, to_numpy(displacement)
-    )
-    return asarray(moved, dtype=np.float32)
+        moved = inputs.domain.crop(finest.deformed(state.evaluation.geodesic)[0])
+        return moved + moved.dtype.type(inputs.background)
+    original = inputs.original - inputs.background  # beyond its field of view is background
+    moved = resample_onto(original, inputs.source_geometry, inputs.geometry, to_numpy(displacement))
+    return asarray(moved + inputs.background, dtype=np.float32)
 
 
 def _displacement_sd(state, domain, exact, samples):
@@ -123,29 +125,38 @@ def _open_decrease(state):
     return state.remaining / decrease if decrease > 0 and state.remaining >= 0 else math.inf
 
 
-def _status(state, interval, problem, folds, budgeted):
-    """A sentence on the outcome, and whether the registration succeeded."""
+def _failures(state, problem, folds, budgeted):
+    """Sentences on what went wrong in the optimization: at most one, the most serious."""
     if folds:
-        return (
+        return [
             f"Folded: the Jacobian determinant is not positive at {folds} voxels; "
             "use a larger alpha, a smaller velocity_scale or more num_steps."
-        ), False
+        ]
     if problem is not None:
-        return problem, False
+        return [problem]
     if state.at_boundary:
-        return (
+        return [
             "Stopped at the edge of the diffeomorphisms: further steps would fold the map; "
             "use a larger alpha, or more num_steps."
-        ), False
-    if not state.converged:
-        decrease = _open_decrease(state)
-        left = "how far the energy may still fall is not known"
-        if math.isfinite(decrease):
-            left = f"the energy may fall by another {100 * decrease:.2g} % of what it fell"
-        if budgeted:
-            return f"Ended at the limits of iterations of its quality; {left}.", True
-        return f"The iterations ran out, and {left}; raise max_iterations.", False
+        ]
+    if not state.converged and not budgeted:
+        return [f"The iterations ran out, and {_left(state)}; raise max_iterations."]
+    return []
+
+
+def _success(state, interval, budgeted):
+    """A sentence on a registration that nothing is to be said against."""
+    if not state.converged and budgeted:
+        return f"Ended at the limits of iterations of its quality; {_left(state)}."
     if interval is None:
-        return "Converged at the given alpha.", True
+        return "Converged at the given alpha."
     low, high = interval
-    return f"Converged: alpha = {state.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}.", True
+    return f"Converged: alpha = {state.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}."
+
+
+def _left(state):
+    """Half a sentence on how far the energy may still fall."""
+    decrease = _open_decrease(state)
+    if math.isfinite(decrease):
+        return f"the energy may fall by another {100 * decrease:.2g} % of what it fell"
+    return "how far the energy may still fall is not known"

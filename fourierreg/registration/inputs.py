@@ -4,16 +4,17 @@ Images are checked, scaled, resampled onto one grid and padded.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fourierreg import checks
-from fourierreg.backend import array_module, backend_of
+from fourierreg.backend import Array, array_module, asarray, backend_of
 from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.domain import Domain, padded_domain
+from fourierreg.image.foreground import Background, background_of, compared, is_cut
 from fourierreg.image.geometry import (
     Geometry,
-    foreground_scale,
     is_nibabel,
     resample_onto,
     smoothed_for,
@@ -35,7 +36,11 @@ class Inputs:
     Attributes
     ----------
     problem : Problem
-        Of one pair, on the padded grid, with weight 1.
+        Of one pair, on the padded grid, with weight 1; backgrounds are subtracted.
+    inside : bool array
+        Voxels of the padded grid that count as data: foreground of either image, within the mask.
+    background : float
+        Of the source, in the units of `original`.
     metric : Metric
         On the padded grid; its reference length is that of the images' own field of view.
     model : Model
@@ -50,34 +55,28 @@ class Inputs:
     """
 
     problem: Problem
+    inside: Array
+    background: float
     metric: Metric
     model: Model
     domain: Domain
-    geometry: Geometry | None
-    source_geometry: Geometry | None
-    original: object
-    scales: tuple
+    geometry: Geometry | None = None
+    source_geometry: Geometry | None = None
+    original: object = None
+    scales: tuple = (1.0, 1.0)
 
 
 def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=True):
     """Check every argument once and build the `Inputs`."""
     alpha = checks.positive("alpha", alpha)
-    geometry = source_geometry = original = None
-    scales = (1.0, 1.0)
-    if is_nibabel(source) or is_nibabel(target):
-        _check_nibabel(source, target, spacing)
-        geometry, source_geometry = Geometry.of(target), Geometry.of(source)
-        spacing = geometry.spacing
-        original, source_scale = _scaled(source)
-        target, target_scale = _scaled(target)
-        source, scales = original, (source_scale, target_scale)
-        if not source_geometry.matches(geometry):
-            source = _onto_target_grid(original, source_geometry, geometry)
-    source = _without_near_zero(checks.image("source", source))
-    target = _without_near_zero(checks.image("target", target))
+    read = _read_nibabel if is_nibabel(source) or is_nibabel(target) else _read_arrays
+    images, spacing, covered, origin = read(source, target, spacing)
+    source, target = map(checks.image, ("source", "target"), images)
     checks.same_shape("source", source, "target", target)
+    backgrounds = background_of(source), background_of(target)
+    mask, inside = _counted(source, target, backgrounds, checks.mask(mask, target), covered)
+    source, target = map(_without_background, (source, target), backgrounds)
     spacing = checks.spacing(spacing, target.ndim)
-    mask = checks.mask(mask, target)
     if model.space == "bandlimited":
         checks.modes(model.modes, tuple(target.shape))
     else:
@@ -99,7 +98,69 @@ def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=Tr
         similarity=model.similarity,
         **model.flow(),
     )
-    return Inputs(problem, metric, model, domain, geometry, source_geometry, original, scales)
+    background = backgrounds[0].value
+    return Inputs(problem, domain.pad(inside), background, metric, model, domain, **origin)
+
+
+def _read_arrays(source, target, spacing):
+    """Two arrays, their spacing, the voxels that both show (None: all), and no geometry."""
+    (source, seen), (target, also_seen) = map(_unmasked, (source, target))
+    shown = [each for each in (seen, also_seen) if each is not None]
+    return (source, target), spacing, np.all(shown, axis=0) if shown else None, {}
+
+
+def _read_nibabel(source, target, spacing):
+    """Two scaled images on the grid of the target, its spacing, the voxels that the source covers
+    (None: all), and where they come from, as fields of `Inputs`."""
+    _check_nibabel(source, target, spacing)
+    geometry, source_geometry = Geometry.of(target), Geometry.of(source)
+    original, source_scale = _scaled(source)
+    target, target_scale = _scaled(target)
+    moving, covered = original, None
+    if not source_geometry.matches(geometry):
+        moving, covered = _onto_target_grid(original, source_geometry, geometry)
+    origin = {
+        "geometry": geometry,
+        "source_geometry": source_geometry,
+        "original": original,
+        "scales": (source_scale, target_scale),
+    }
+    return (moving, target), geometry.spacing, covered, origin
+
+
+def _unmasked(image: Any) -> tuple[Any, np.ndarray | None]:
+    """An image without what a masked array masks, and the voxels it shows (None: all)."""
+    if not isinstance(image, np.ma.MaskedArray) or image.mask is np.ma.nomask:
+        return image, None
+    shown = ~np.ma.getmaskarray(image)
+    return image.filled(np.median(image.data[shown]) if shown.any() else 0), shown
+
+
+def _counted(
+    source: Array,
+    target: Array,
+    backgrounds: tuple[Background, Background],
+    mask: Array | None,
+    covered: np.ndarray | None,
+) -> tuple[Array | None, Array]:
+    """Voxels that are compared (None: all), and those of them that count as data.
+
+    Far from the foreground a noisy background is not compared: with a similarity that is blind to
+    contrast its noise would count as much as the object.
+    """
+    of_source, of_target = backgrounds
+    inside = of_source.foreground(source) | of_target.foreground(target)
+    if covered is not None:
+        seen = asarray(covered)
+        mask = seen if mask is None else mask & seen
+    if mask is not None and bool((inside & mask).any()):
+        inside = inside & mask
+    elif mask is not None:
+        raise InputError("mask: expected voxels of the images' foreground; got background alone")
+    if not (of_source.is_clean and of_target.is_clean):
+        near = compared(inside)
+        mask = near if mask is None else mask & near
+    return mask, inside
 
 
 def _check_nibabel(source, target, spacing):
@@ -112,31 +173,42 @@ def _check_nibabel(source, target, spacing):
 
 
 def _onto_target_grid(original, source_geometry, geometry):
-    """The source on the grid of the target, low-passed first where that is coarser."""
+    """The source on the grid of the target, low-passed first where that is coarser; and the voxels
+    that it covers, or None where what it does not cover is background."""
+    background = background_of(original)
+    data = original - np.float32(background.value)
     coarser = geometry.spacing_along(source_geometry)
-    smooth = smoothed_for(original, source_geometry, coarser)
-    source = resample_onto(smooth, source_geometry, geometry)
+    smooth = smoothed_for(data, source_geometry, coarser)
+    source, covered = resample_onto(smooth, source_geometry, geometry), None
     if not np.any(source):
         raise InputError(
             "source: does not overlap the target in scanner space: check the affines "
             "(fslorient, nibabel), or align the images first"
         )
-    return source
+    if is_cut(original, background):
+        everywhere = np.ones(original.shape, np.float32)
+        covered = resample_onto(everywhere, source_geometry, geometry, order=0) > 0
+        source = resample_onto(smooth, source_geometry, geometry, extend=True)
+    return source + np.float32(background.value), None if np.all(covered) else covered
 
 
-def _without_near_zero(image):
-    """An image with values below `NEAR_ZERO` of its range set to zero.
+def _without_background(image, background):
+    """An image with a background of zero, where it has one.
 
-    Resampling leaves them around a brain: they would count as foreground, and subnormal numbers
-    slow every pass over the voxels fourfold.
+    Values near zero are zero: resampling leaves them around a brain, and subnormal numbers slow
+    every pass over the voxels fourfold.
     """
     xp = array_module(image)
+    image = image - image.dtype.type(background.value)
     threshold = NEAR_ZERO * float(xp.max(image) - xp.min(image))
     return xp.where(xp.abs(image) < threshold, image.dtype.type(0), image)
 
 
 def _scaled(image):
-    """Voxels of a nibabel image divided by the 99.5th percentile of its foreground."""
+    """Voxels of a nibabel image divided by the 99.5th percentile of its foreground.
+
+    A background other than zero stays.
+    """
     data = np.asanyarray(image.dataobj)
     if data.dtype.kind not in "biuf":
         raise InputTypeError(f"image: expected real-valued voxels; got dtype {data.dtype}")
@@ -147,5 +219,5 @@ def _scaled(image):
             f"image: expected a 3D volume; got shape {data.shape}: extract one volume first"
         )
     data = np.ascontiguousarray(data, dtype=np.float32)
-    scale = foreground_scale(data)
+    scale = background_of(data).scale
     return data / np.float32(scale if scale > 0 else 1.0), scale

@@ -28,6 +28,7 @@ JACOBIANS = ("auto", "approximate", "exact")
 # simulated brains at 128³, where the curvature alone promises 1 to 2 %: two runs of
 # benchmarks/recovery_brain.py that differ by rounding have rms errors of 4.2 (the table) and 6.0 %.
 DISCRETIZATION_ERROR = 0.06
+WIDEST = math.log(100.0)  # interval of ln α that still says something
 
 
 def map_alpha(
@@ -143,7 +144,11 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
     inputs = read_inputs(source, target, model, alpha=given.alpha0, **placed)
     small = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
     exact = given.jacobian == "exact" or (given.jacobian == "auto" and small)
-    manner = {"chooses_steps": model.chooses_steps, "searches": True}
+    manner = {
+        "inside": inputs.inside,
+        "chooses_steps": model.chooses_steps,
+        "searches": True,
+    }
     state = Multiresolution(inputs.problem, inputs.metric, noise, callback, **manner)
     search = AlphaSearch(
         state,
@@ -257,9 +262,11 @@ def _diagnosis(root: Root, search: AlphaSearch, alpha0: float) -> str | None:
             "The posterior of alpha is flat, or concave, at its optimum, so that there is no error "
             f"bar; {remedy}, or give alpha_prior."
         )
-    if not all(map(search.within_limits, root.interval())):
+    low, high = root.interval()
+    if high - low > WIDEST or not all(map(search.within_limits, (low, high))):
         return (
-            "The images hardly constrain alpha: its 95 % interval reaches the end of the search; "
-            "give alpha_prior, or check that the images are aligned."
+            "The images hardly constrain alpha: its 95 % interval is from "
+            f"{math.exp(low):.3g} to {math.exp(high):.3g}; give alpha_prior, or check that the "
+            "images are aligned."
         )
     return None

@@ -13,18 +13,19 @@ import numpy as np
 from fourierreg.backend import array_module
 from fourierreg.model.flow_error import MAX_STEPS, flow_error, more_steps
 from fourierreg.model.laplace import joint_slope
-from fourierreg.model.noise import foreground
 from fourierreg.registration.fit import remaining_decrease
 from fourierreg.registration.level import level_of
+from fourierreg.registration.pair_noise import PairNoise
 from fourierreg.registration.pyramid import level_shapes
 from fourierreg.registration.result import Record
 from fourierreg.registration.tasks import AlphaSlope, Fit, VelocityDerivative
 from fourierreg.spectral.band import change_band, inner
 
 TOLERANCE = 0.3  # of fits (`fourierreg.registration.fit`)
+NOISE_SHARE = 0.1  # of the energy's standard deviation under the noise: no fit needs less
 SEARCH_TOLERANCE = 0.02  # of fits at which a slope in α is taken
+ROUGH_TOLERANCE = 3.0  # of fits on grids on which a given noise does not hold yet
 COARSE_STEPS = 0.6  # of the time steps, on grids coarser than the image
-CONTINUATION_FACTOR = 10.0  # between the weights of successive fits
 NOISE_TOLERANCE = 0.05  # of ln(ρ/σ²): a larger change of an estimate requires another fit
 MAX_FITS = 5  # on one grid, while the noise is being estimated
 FLOW_TOLERANCE = 0.25  # voxels of a grid: error of an end map above which steps are added
@@ -45,6 +46,8 @@ class Multiresolution:
     noise : Noise
     callback : callable, optional
         Called with a `Record` after every accepted iteration.
+    inside : bool array, (N_1, …, N_d), optional
+        Voxels that count as data, for the noise; by default those where either image is not zero.
     chooses_steps : bool
         Whether time steps are added where the flow needs them.
     searches : bool
@@ -53,11 +56,19 @@ class Multiresolution:
     """
 
     def __init__(
-        self, problem, metric, noise, callback=None, *, chooses_steps=False, searches=False
+        self,
+        problem,
+        metric,
+        noise,
+        callback=None,
+        *,
+        inside=None,
+        chooses_steps=False,
+        searches=False,
     ):
         xp = array_module(problem.source)
         self.xp, self.metric, self.callback = xp, metric.batch(), callback
-        inside = foreground(problem.source, problem.target, problem.mask)
+        inside = (problem.source != 0) | (problem.target != 0) if inside is None else inside[None]
         shapes, self.search_level = level_shapes(problem.shape, metric.band.cutoff)
         self.finest = len(shapes) - 1
         whole, modes = self.search_level if searches else self.finest, metric.band.modes
@@ -75,12 +86,16 @@ class Multiresolution:
         self.evaluation = self._derivative = self._memory = None
         self.fitted_level = None  # of the last fit, if the state is its result
         self.remaining = math.nan  # decrease of the energy to be expected of further iterations
-        self.noise = noise
-        self._initial_weight = self._estimated_noise(self.finest).weight
         self.gaussian = problem.similarity.gaussian
+        self.noises = PairNoise(noise, self.gaussian, self.levels)
         self.estimate_noise(0)
         self.history, self.began = [], time.perf_counter()
         self.converged = self.at_boundary = False
+
+    @property
+    def noise(self):
+        """The present `Noise`."""
+        return self.noises.present
 
     @property
     def alpha(self):
@@ -201,35 +216,30 @@ class Multiresolution:
         self.metric, self.velocity, self.evaluation, self._derivative = state
 
     @property
-    def needs_continuation(self):
-        """Whether `descend` passes through smaller weights than the given one."""
-        given = self.gaussian and not self.noise.estimated
-        return given and self._initial_weight * CONTINUATION_FACTOR < self.noise.weight
+    def tolerance(self):
+        """Tolerance of fits that end a registration: `TOLERANCE`, or more where the energy, half a
+        χ² of ρM degrees of freedom, is known no better."""
+        if not self.gaussian:
+            return TOLERANCE
+        independent = self.noise.decimation / self.noise.voxel_ratio * self.num_voxels
+        deviation = math.sqrt(0.5 * independent / self.metric.band.degrees_of_freedom)
+        return max(TOLERANCE, NOISE_SHARE * deviation)
 
-    def descend(self, last_level, *, tolerance=TOLERANCE, max_iterations):
-        """Fit from the coarsest grid to `last_level`, and from a weak likelihood to the given one
-        (coroutine).
+    def descend(self, last_level, *, max_iterations):
+        """Fit from the coarsest grid to `last_level` (coroutine).
 
         A small σ on images that are far apart makes the velocity rough before it makes it right:
-        where σ is given, weights grow tenfold per fit (continuation) from what the residual of the
-        unregistered images justifies. An estimated σ does so by itself. Similarities other than
-        the sum of squares have no σ.
+        a given noise is approached over several fits (`PairNoise`).
         """
-        options = {"tolerance": tolerance, "max_iterations": max_iterations}
-        if self.noise.estimated or not self.gaussian:
-            for level in range(last_level + 1):
-                self.estimate_noise(level)
-                yield from self.fit(level, **options)
-            return
-        given, weight, level = self.noise, self._initial_weight, 0
-        while True:
-            final = weight * CONTINUATION_FACTOR >= given.weight
-            sigma = given.sigma if final else math.sqrt(given.decimation / weight)
-            self.noise = replace(given, sigma=sigma)
-            yield from self.fit(level, **options)
-            if final and level == last_level:
-                return
-            weight, level = weight * CONTINUATION_FACTOR, min(level + 1, last_level)
+        limit = {"max_iterations": max_iterations}
+        for level in range(last_level + 1):
+            for noise in self.noises.continuation(level, self.evaluation):
+                self.noises.present = noise
+                yield from self.fit(level, tolerance=TOLERANCE, **limit)
+            self.estimate_noise(level)
+            rough = self.noises.given is not None and self.noises.is_estimated(level)
+            tolerance = ROUGH_TOLERANCE if rough else self.tolerance
+            yield from self.fit(level, tolerance=tolerance, **limit)
 
     # The noise
 
@@ -242,22 +252,11 @@ class Multiresolution:
             used = self.noise
             if self.estimate_noise(level) <= NOISE_TOLERANCE:
                 break
-        self.noise = used
+        self.noises.present = used
 
     def estimate_noise(self, level):
-        """Estimate σ and ρ from the residual on a grid; returns |change of ln(ρ/σ²)|.
-
-        Every grid has its own: smoothing takes from σ what it adds to the correlation of voxels.
-        """
-        if not self.noise.estimated:
-            return 0.0
-        before, self.noise = self.noise, self._estimated_noise(level)
-        return abs(math.log(self.noise.weight / before.weight))
-
-    def _estimated_noise(self, level):
-        _, inside, voxel_ratio, _ = self.levels[level]
-        residual = self.levels[level].residual(self.evaluation)
-        return self.noise.of_residual(residual, inside, voxel_ratio)
+        """Take the noise of a grid; returns |change of ln(ρ/σ²)| (`PairNoise.estimate`)."""
+        return self.noises.estimate(level, self.evaluation)
 
     # The objective
 

@@ -15,7 +15,7 @@ from fourierreg.model.noise import Noise
 from fourierreg.optim.batching import Coroutine, run
 from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
-from fourierreg.registration.multiresolution import TOLERANCE, Multiresolution
+from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.options import check_likelihood, noise_of, sample_count
 from fourierreg.registration.quality import Quality, quality_of
 from fourierreg.registration.result import Record, Registration
@@ -125,8 +125,8 @@ def register(
     noise = _noise_or_weight(model.similarity, sigma, decimation, weight)
     alpha = setting.alpha if alpha is None else alpha
     inputs = read_inputs(source, target, model, alpha=alpha, spacing=spacing, mask=mask, pad=pad)
-    chooses = model.chooses_steps
-    state = Multiresolution(inputs.problem, inputs.metric, noise, callback, chooses_steps=chooses)
+    manner = {"inside": inputs.inside, "chooses_steps": model.chooses_steps}
+    state = Multiresolution(inputs.problem, inputs.metric, noise, callback, **manner)
     run(_fit(state, iterations))
     exact = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
     return assemble(
@@ -153,20 +153,21 @@ def _fit(state: Multiresolution, iterations: tuple[int, int, int]) -> Coroutine:
     """Fit from the coarsest grid to the finest (coroutine)."""
     search, finest = state.search_level, state.finest
 
-    def options(level: int) -> dict[str, Any]:
-        limit = iterations[0 if level < search else 1 if level == search else 2]
-        return {"tolerance": TOLERANCE, "max_iterations": limit}
+    def limit(level: int) -> dict[str, int]:
+        part = 0 if level < search else 1 if level == search else 2
+        return {"max_iterations": iterations[part]}
 
     if not state.gaussian:
         for level in range(finest + 1):
-            if options(level)["max_iterations"]:
-                yield from state.fit(level, **options(level))
+            if limit(level)["max_iterations"]:
+                yield from state.fit(level, tolerance=state.tolerance, **limit(level))
         return
-    yield from state.descend(search, **options(search))
-    yield from state.settle_noise(search, **options(search))
+    yield from state.descend(search, **limit(search))
+    if state.noises.given is None:
+        yield from state.settle_noise(search, tolerance=state.tolerance, **limit(search))
     if search < finest and iterations[2]:
         state.estimate_noise(finest)
-        yield from state.fit(finest, **options(finest))
+        yield from state.fit(finest, tolerance=state.tolerance, **limit(finest))
 
 
 def _noise_or_weight(

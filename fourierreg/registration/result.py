@@ -94,9 +94,9 @@ class Registration:
         One per accepted iteration.
     converged : bool
         Whether the registration ended as it should: by itself, or at the limits of iterations that
-        its quality sets, and at a minimum in α, where that was inferred.
+        its quality sets, at a minimum in α, where that was inferred, and with nothing to warn of.
     status : str
-        A sentence, with a remedy where `converged` is False.
+        A sentence on the outcome, or the `warnings`.
     seconds : float
         Wall-clock time of the whole call.
     domain : Domain
@@ -116,6 +116,8 @@ class Registration:
         Scanner space of target and source, for nibabel images.
     scales : tuple of float
         What the intensities of source and target were divided by.
+    warnings : tuple of str
+        Reasons not to trust the result, each a sentence with a remedy.
     """
 
     alpha: float
@@ -142,6 +144,7 @@ class Registration:
     geometry: Geometry | None = None
     source_geometry: Geometry | None = None
     scales: tuple[float, float] = (1.0, 1.0)
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.domain.shape))
@@ -225,7 +228,9 @@ def _parsed(header: dict[str, Any]) -> dict[str, Any]:
     band = Band(**{key: tuple(value) for key, value in metric.pop("band").items()})
     header["metric"] = Metric(band=band, **metric)
     header["model"] = Model.from_dict(header["model"])
-    header["scales"] = tuple(header["scales"])
+    header["scales"], header["warnings"] = (
+        tuple(header.get(name, ())) for name in ("scales", "warnings")
+    )
     header["history"] = tuple(Record(r[0], tuple(r[1]), *r[2:]) for r in header["history"])
     header["domain"] = Domain(**{k: tuple(v) for k, v in header["domain"].items()})
     for name in ("geometry", "source_geometry"):

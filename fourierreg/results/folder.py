@@ -257,6 +257,7 @@ def result_record(
         "computation_shape": list(result.metric.band.shape),
         "converged": result.converged,
         "status": result.status,
+        "warnings": list(result.warnings),
         "log_evidence": result.log_evidence,
         "log_evidence_error": result.log_evidence_error,
         "iterations": len(result.history),

@@ -33,7 +33,16 @@ CITATIONS = (
     "Registration. 2021.",
 )
 # Keys of result.json that are not listed as parameters.
-NOT_PARAMETERS = {"dice", "inputs", "parameters", "arguments", "jacobian", "versions", "status"}
+NOT_PARAMETERS = {
+    "dice",
+    "inputs",
+    "parameters",
+    "arguments",
+    "jacobian",
+    "versions",
+    "status",
+    "warnings",
+}
 
 Dice = Mapping[str, Sequence[float]]  # structure: [before, after]
 TableRows = list[tuple[str, Any]]

@@ -22,7 +22,8 @@ from fourierreg.data.nifti import read_image, read_labels, resized, sha256
 from fourierreg.data.run_header import ensure_header
 from fourierreg.data.scans import Scan
 from fourierreg.errors import InputError
-from fourierreg.image.geometry import Geometry, foreground_scale, resample_onto
+from fourierreg.image.foreground import foreground_scale
+from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.model.model import Model, model_of
 from fourierreg.simulation.pair import MatchedPair, simulate_matched_pair
 

@@ -7,6 +7,7 @@ import pytest
 
 from fourierreg.data.manifest import Pair
 from fourierreg.errors import InputError
+from fourierreg.image.foreground import foreground_scale
 from fourierreg.labelling.folder import HEADER
 from fourierreg.labelling.run import label_pairs
 from fourierreg.learning.examples import Example, read_dataset, read_example
@@ -42,7 +43,7 @@ def test_simulated_examples_have_splits_and_are_normalized(simulated):
     for example in examples:
         for image in read_example(example, conditions.shape):
             assert image.shape == conditions.shape
-            assert np.percentile(image[image != 0], 99.5) == pytest.approx(1.0, rel=1e-5)
+            assert foreground_scale(image) == pytest.approx(1.0, rel=1e-5)
 
 
 def test_converged_pairs_and_dynamics_of_a_label_run_are_read(tmp_path):

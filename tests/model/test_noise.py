@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fourierreg.backend import asarray, to_numpy
+from fourierreg.backend import asarray
 from fourierreg.model.noise import (
     MIN_SIGMA,
     Noise,
     estimate,
-    foreground,
     lag_one_autocorrelation,
     virtual_decimation,
 )
@@ -113,15 +112,6 @@ def test_every_pair_of_a_batch_has_its_own_estimate(backend, dtype):
         for values, single in zip(found, estimate(batch(r), batch(inside)), strict=True):
             assert values[pair] == pytest.approx(scalar(single), rel=1e-12)
         assert along[pair] == pytest.approx(correlation(r, 0, inside), rel=1e-12)
-
-
-def test_foreground(backend):
-    source, target = np.zeros((2, 1, 4, 5))
-    source[0, 1, 2], target[0, 3, 3] = 0.5, -0.5
-    union = to_numpy(foreground(asarray(source), asarray(target)))
-    np.testing.assert_array_equal(union, (source != 0) | (target != 0))
-    mask = everywhere((4, 5))
-    assert foreground(asarray(source), asarray(target), mask) is mask
 
 
 def test_weight_per_voxel_of_the_image():

@@ -35,7 +35,8 @@ def pair(backend):
 
 def test_given_noise_is_not_estimated(pair):
     state = Multiresolution(*pair, Noise(SIGMA, 0.5, False))
-    assert state.estimate_noise(0) == 0.0
+    state.estimate_noise(state.finest)
+    assert state.estimate_noise(state.finest) == 0.0
     assert math.isclose(state.noise.weight, 0.5 / SIGMA**2)
     # A voxel of a coarser grid has the weight of all image voxels that it stands for.
     ratio = math.prod(SHAPE) / math.prod(state.levels[0].problem.shape)
@@ -43,11 +44,23 @@ def test_given_noise_is_not_estimated(pair):
     assert math.isclose(state.problem(0).weight[0], ratio * 0.5 / SIGMA**2)
 
 
+def test_a_given_noise_is_exceeded_by_the_residual_on_coarser_grids(pair):
+    """The unregistered images differ by more than their noise, and by less than it once fitted."""
+    state = Multiresolution(*pair, Noise(SIGMA, 0.5, False))
+    assert state.noise.weight < 0.1 * 0.5 / SIGMA**2
+    assert state.noise.decimation == min(1.0, 0.5 * state.levels[0].voxel_ratio)
+    run(state.descend(state.finest, max_iterations=200))
+    assert math.isclose(state.noise.weight, 0.5 / SIGMA**2)
+    state.noises.given_from = 0
+    state.estimate_noise(0)
+    assert math.isclose(state.noise.weight, 0.5 / SIGMA**2)
+
+
 def test_every_grid_has_its_own_noise_of_the_same_weight(pair):
     """White noise low-passed onto a coarser grid loses σ and stays white: ρ/σ² stays."""
     state = Multiresolution(*pair, ESTIMATED)
     options = {"tolerance": 0.02, "max_iterations": 200}
-    run(state.descend(state.finest, **options))
+    run(state.descend(state.finest, max_iterations=200))
     run(state.settle_noise(state.finest, **options))
     fine = state.noise
     assert math.isclose(fine.sigma, SIGMA, rel_tol=0.1)
