@@ -38,11 +38,15 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "--sigma": {"default": "estimate", "help": 'noise σ, or "estimate" (default)'},
     "--decimation": {"type": float, "help": "ρ, the fraction of independent voxels"},
     "--posterior": {
-        "choices": ["marginal", "joint"],
-        "default": "marginal",
-        "help": "of α (default marginal)",
+        "choices": ["predictive", "marginal", "joint"],
+        "help": "how α is inferred: from held-out voxels, or from a posterior of the Gaussian "
+        "likelihood",
     },
-    "--alpha0": {"type": float, "default": 3.0, "help": "where the search starts (default 3)"},
+    "--quality": {
+        "choices": ["fast", "default", "accurate", "paper"],
+        "help": "a model, its α, and how hard to try",
+    },
+    "--alpha0": {"type": float, "help": "where the search for α starts"},
     "--max-iterations": {"type": int, "help": "of one fit, on any grid"},
     # labels
     "--source-labels": {"help": "labels on the source, for Dice"},

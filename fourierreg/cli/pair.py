@@ -27,10 +27,14 @@ from fourierreg.errors import InputError
 def add_to(commands):
     """Add the commands to the parser."""
     infer = commands.add_parser(
-        "map-alpha", help="infer α for a pair, and register it", description=_map_alpha.__doc__
+        "map-alpha",
+        help="infer α for a pair, and register it",
+        description=_map_alpha.__doc__,
+        epilog="By default α is inferred from held-out voxels, in the model of the quality; with "
+        "an option of the model, the noise or the prior from the marginal posterior.",
     )
     _add_pair_arguments(infer)
-    add_options(infer, "--posterior", "--alpha0")
+    add_options(infer, "--quality", "--posterior", "--alpha0")
     infer.add_argument(
         "--alpha-prior",
         type=float,
@@ -44,15 +48,11 @@ def add_to(commands):
         "register",
         help="register at a given α",
         description=_register.__doc__,
-        epilog="The defaults of the model's options are those of the quality.",
+        epilog="The defaults of the model's options are those of the quality; without one, but "
+        "with --alpha or --similarity, the paper's model with an accurate flow.",
     )
     _add_pair_arguments(fixed)
-    fixed.add_argument(
-        "--quality",
-        choices=("fast", "default", "accurate", "paper"),
-        help="a model, its α, and how hard to try (default: default; with --alpha or --similarity "
-        "the model of map-alpha)",
-    )
+    add_options(fixed, "--quality")
     fixed.add_argument("--alpha", type=float, help="default: that of the quality")
     add_options(fixed, "--similarity")
     fixed.add_argument("--weight", type=float, help="γ of the similarity, instead of σ and ρ")
@@ -81,11 +81,8 @@ def _map_alpha(options):
     the source to the target at it."""
     from fourierreg import map_alpha
 
-    parameters = {
-        "posterior": options.posterior,
-        "alpha0": options.alpha0,
-        "alpha_prior": options.alpha_prior,
-    }
+    parameters = given_fields(options, "quality", "posterior", "alpha0")
+    parameters["alpha_prior"] = options.alpha_prior
     return _run_pair(options, map_alpha, {**parameters, **model_keywords(options)}, "inferring α")
 
 

@@ -5,7 +5,7 @@ It need not be zero: scanners and programs add offsets, faint noise and ringing.
 border varies, as that of a crop, has none: all of it counts.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -59,10 +59,9 @@ def background_of(image: Array) -> Background:
     value = float(np.median(border))
     noise = DEVIATION * float(np.median(np.abs(border - value)))
     contrast = xp.abs(image - image.dtype.type(value))
-    largest = float(xp.max(contrast))
-    scale = _percentile(contrast, NOISE_FACTOR * noise, xp) if largest > 0 else 1.0
-    if noise > MAX_NOISE * scale:
+    if noise > MAX_NOISE * float(xp.percentile(contrast, SCALE_PERCENTILE)):
         return Background(0.0, -1.0, noise, _percentile(xp.abs(image), 0.0, xp))
+    scale = _percentile(contrast, NOISE_FACTOR * noise, xp)
     threshold = max(NOISE_FACTOR * noise, NEAR_BACKGROUND * scale)
     return Background(value, threshold, noise, _percentile(contrast, threshold, xp))
 
@@ -89,19 +88,19 @@ def compared(inside: Array) -> Array:
     return asarray(grown)
 
 
-def _percentile(contrast, above, xp):
+def _percentile(contrast: Array, above: float, xp: Any) -> float:
     """The 99.5th percentile of the values above a limit; 1 where there are none."""
     values = contrast[contrast > above]
     return float(xp.percentile(values, SCALE_PERCENTILE)) if values.size else 1.0
 
 
-def _border(image, xp):
+def _border(image: Array, xp: Any) -> Array:
     """Voxels of all border planes, in one row."""
     faces = [face for axis in range(image.ndim) for face in _faces(image, axis)]
     return xp.concatenate([face.ravel() for face in faces])
 
 
-def _faces(image, axis):
+def _faces(image: Array, axis: int) -> tuple[Array, Array]:
     """The first and the last plane along an axis."""
     whole = (slice(None),) * axis
     return image[(*whole, 0)], image[(*whole, -1)]

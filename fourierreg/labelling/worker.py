@@ -92,8 +92,13 @@ def _estimates(images: Sequence[Any], task: Mapping[str, Any]) -> list[Any]:
     if readable:
         sources, targets = zip(*(images[i] for i in readable), strict=True)
         size = None if get_backend() == "cupy" else len(readable)
+        settings: dict[str, Any] = {"posterior": "marginal", **task["settings"]}
         found = map_alpha_batch(
-            sources, targets, batch_size=size, errors="return", **task["settings"]
+            sources,
+            targets,
+            batch_size=size,
+            errors="return",
+            **settings,
         )
         for i, result in zip(readable, found, strict=True):
             results[i] = result

@@ -255,6 +255,7 @@ def _refine(
     Far from the optimum the posterior is flat, so that a search that starts from a wrong prediction
     may fail; it is then repeated from the default start.
     """
+    settings = {"posterior": "marginal", **settings}
     used = {"alpha0": prediction.predicted, **settings}
     result = map_alpha(source, target, spacing=spacing, **used)
     if not result.converged and "alpha0" not in settings:

@@ -57,20 +57,19 @@ class AlphaSearch:
     prior : Gamma or None
     start : float
         ln α.
+    limits : dict
+        `lower` and `upper` ln α.
     max_iterations : int
         Of one fit.
     """
 
-    def __init__(self, state, posterior, exact, num_probes, prior, start, max_iterations):
+    def __init__(self, state, posterior, exact, num_probes, prior, start, limits, max_iterations):
         self.state, self.posterior, self.exact = state, posterior, exact
         self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
         smooth = state.noises.needs_continuation and state.metric.band.ndim == 2
         self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
         self.visited = {}
-        self.limits = {
-            "lower": start + math.log(LOWEST),
-            "upper": start + math.log(HIGHEST),
-        }
+        self.limits = limits
 
     def slope_at(self, level, log_alpha):
         """dF/d ln α at another α, with the velocity re-optimized (coroutine).
@@ -214,11 +213,6 @@ class AlphaSearch:
         yield from state.move_to(log_alpha, finest)
         error = slope.noise / curvature
         return root._replace(log_alpha=log_alpha, sd=curvature**-0.5, error=error)
-
-    def interval(self, root):
-        """The interval of a root, of α, within the limits of the search."""
-        lower, upper = self.limits["lower"], self.limits["upper"]
-        return tuple(math.exp(min(max(x, lower), upper)) for x in root.interval())
 
     def within_limits(self, log_alpha):
         """Whether ln α is within the limits of the search."""

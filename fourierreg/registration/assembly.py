@@ -27,6 +27,7 @@ def assemble(
     interval=None,
     problem=None,
     budgeted=False,
+    posterior=None,
 ):
     """`Registration` of a finished `Multiresolution`.
 
@@ -48,6 +49,8 @@ def assemble(
         A sentence on what went wrong in the search for α.
     budgeted : bool
         Whether the limits of the iterations are those of a quality, so that they may be reached.
+    posterior : str, optional
+        How α was inferred.
     """
     metric, level = state.metric.metric(0), state.levels[state.finest]
     domain, finest = inputs.domain, level.problem
@@ -78,6 +81,7 @@ def assemble(
         converged=not warnings,
         status=" ".join(warnings) or _success(state, interval, budgeted),
         warnings=tuple(warnings),
+        posterior=posterior,
         seconds=time.perf_counter() - began,
         domain=domain,
         geometry=inputs.geometry,
@@ -146,12 +150,14 @@ def _failures(state, problem, folds, budgeted):
 
 def _success(state, interval, budgeted):
     """A sentence on a registration that nothing is to be said against."""
+    ended = "Converged"
     if not state.converged and budgeted:
-        return f"Ended at the limits of iterations of its quality; {_left(state)}."
-    if interval is None:
-        return "Converged at the given alpha."
-    low, high = interval
-    return f"Converged: alpha = {state.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}."
+        ended = f"Ended at the limits of iterations of its quality; {_left(state)}"
+    if interval is not None:
+        low, high = interval
+        found = f"alpha = {state.alpha:.3g}, 95 % interval {low:.3g} to {high:.3g}"
+        return f"{ended}: {found}." if ended == "Converged" else f"{found}. {ended}."
+    return f"{ended} at the given alpha." if ended == "Converged" else f"{ended}."
 
 
 def _left(state):

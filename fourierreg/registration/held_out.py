@@ -2,31 +2,36 @@
 
 The voxels of a grid are split into the two colors of a checkerboard of blocks. The velocity is
 fitted to the voxels of one color, and the dissimilarity it leaves is measured on those of the
-other; and the other way round. Too smooth a map leaves anatomy unmatched in both; too rough a one
-matches the noise of the half it has seen, and the half that it has not seen gets worse. So the α at
-which the dissimilarity of held-out voxels is smallest needs no model of the noise.
+other. Too smooth a map leaves anatomy unmatched in both; too rough a one matches the noise of the
+half it has seen, and the half that it has not seen gets worse. So the α at which the dissimilarity
+of held-out voxels is smallest needs no model of the noise.
 """
 
+import functools
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from fourierreg.backend import Array, array_module, asarray, to_numpy
 from fourierreg.model.problem import Problem
-from fourierreg.registration.fit import fit
+from fourierreg.registration.fit import Minimum, fit
 from fourierreg.spectral.metric import MetricBatch
 
 BLOCK = 2  # voxels along each side of a block
 
 
-def held_out_losses(problem: Problem, metric: MetricBatch, inside: Array, *, iterations: int):
-    """Dissimilarity of held-out voxels after fits from zero velocity.
+def held_out_losses(
+    problem: Problem, metric: MetricBatch, start: Array, inside: Array, *, iterations: int
+) -> np.ndarray:
+    """Dissimilarity of held-out voxels after fits to the others.
 
     Parameters
     ----------
     problem : Problem
-        Of n pairs.
     metric : MetricBatch
+    start : complex array, (pairs, d, *band)
+        Velocities from which the fits start.
     inside : bool array, (pairs, N_1, …, N_d)
         Voxels that count.
     iterations : int
@@ -34,46 +39,44 @@ def held_out_losses(problem: Problem, metric: MetricBatch, inside: Array, *, ite
 
     Returns
     -------
-    list of float array (parts,), one for each pair
+    float array, (pairs, parts)
         The dissimilarity of held-out voxels in each of the 2^d parts into which planes through
-        the centre of the foreground divide the image, both halves of the voxels added.
+        the centre of the foreground divide the image.
     """
-    xp, pairs = array_module(problem.source), len(metric.alphas)
     color = asarray(checkerboard(problem.shape))[None]
     compared = inside if problem.mask is None else inside & problem.mask
-    seen = xp.concatenate([compared & color, compared & ~color])
-    both = [*range(pairs), *range(pairs)]
-    problem = replace(problem.select(both), mask=seen)
-    metric = metric.select(both)
-    start = xp.zeros((2 * pairs, metric.band.ndim, *metric.band.coefficient_shape), complex)
+    problem = replace(problem, mask=compared & color)
     minima = fit(
         problem,
         metric,
         start,
-        [None] * (2 * pairs),
+        [None] * len(metric.alphas),
         tolerance=0.0,
         max_iterations=iterations,
         record=lambda *_: None,
     )
-    velocity = xp.concatenate([minimum.velocity for minimum in minima])
+    for minimum in minima:
+        if isinstance(minimum, Exception):
+            raise minimum
+    xp = array_module(start)
+    velocity = xp.concatenate([cast(Minimum, minimum).velocity for minimum in minima])
     moved = problem.deformed(problem.shoot(velocity, metric, linearize=False))
-    hidden = xp.concatenate([seen[pairs:], seen[:pairs]])
     parts = [_parts(to_numpy(one)) for one in compared]
     columns = []
     for part in range(len(parts[0])):
-        chosen = hidden & asarray(np.stack([own[part] for own in parts + parts]))
+        chosen = compared & ~color & asarray(np.stack([own[part] for own in parts]))
         columns.append(_dissimilarity(problem, moved, chosen))
-    losses = np.stack(columns, axis=1)
-    return list(losses[:pairs] + losses[pairs:])
+    return np.stack(columns, axis=1)
 
 
 def checkerboard(shape: tuple[int, ...]) -> np.ndarray:
     """One color of a checkerboard of blocks, a bool array."""
     blocks = np.ogrid[tuple(slice(0, n) for n in shape)]
-    return sum(index // BLOCK for index in blocks) % 2 == 0
+    total = functools.reduce(np.add, [index // BLOCK for index in blocks])
+    return total % 2 == 0
 
 
-def _parts(inside):
+def _parts(inside: np.ndarray) -> list[np.ndarray]:
     """Indicators of the 2^d parts of a grid on the two sides of the foreground's centre."""
     centers = [
         np.average(np.arange(n), weights=_profile(inside, axis))
@@ -91,12 +94,12 @@ def _parts(inside):
     return parts
 
 
-def _profile(inside, axis):
+def _profile(inside: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(j for j in range(inside.ndim) if j != axis)
     return inside.sum(axis=others) + 1e-9
 
 
-def _dissimilarity(problem, moved, mask):
+def _dissimilarity(problem: Problem, moved: Array, mask: Array) -> np.ndarray:
     """Dist over the voxels of a mask, (pairs,), on the host."""
     similarity, spacing = problem.similarity, problem.spacing
     known = similarity.statistics(problem.source, problem.target, spacing, mask)

@@ -49,21 +49,21 @@ class PairNoise:
         self.present = self._of_grid(level, evaluation)
         return abs(math.log(self.present.weight / before.weight))
 
-    def _of_grid(self, level, evaluation):
-        if not self.is_estimated(level):
-            return self.given
+    def _of_grid(self, level: int, evaluation: Evaluation | None) -> Noise:
         if self.given is None:
             return self._of_residual(self.present, level, evaluation)
+        if not self.is_estimated(level):
+            return self.given
         white = replace(self.given, fixed_decimation=self.given.decimation)
         estimated = self._of_residual(white, level, evaluation)
         return estimated if estimated.weight < self.given.weight else self.given
 
-    def _of_residual(self, noise, level, evaluation):
+    def _of_residual(self, noise: Noise, level: int, evaluation: Evaluation | None) -> Noise:
         """A noise with what the residual on a grid suggests."""
         grid = self.levels[level]
         return noise.of_residual(grid.residual(evaluation), grid.inside, grid.voxel_ratio)
 
-    def _start(self, level, evaluation):
+    def _start(self, level: int, evaluation: Evaluation | None) -> float:
         """Weight that the residual suggests where nothing is known of its ρ."""
         unknown = self.present if self.given is None else replace(self.given, fixed_decimation=None)
         return self._of_residual(unknown, level, evaluation).weight

@@ -11,6 +11,8 @@ from fourierreg import checks
 from fourierreg.errors import InputTypeError
 from fourierreg.image.similarity import LocalCorrelation
 from fourierreg.model.model import Model
+from fourierreg.optim.batching import Coroutine
+from fourierreg.registration.multiresolution import Multiresolution
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,24 @@ def quality_of(quality: str | Quality | None) -> Quality:
     if not isinstance(quality, str):
         raise InputTypeError(f"quality: expected a word or a Quality; got {quality!r}")
     return QUALITIES[checks.choice("quality", quality, tuple(QUALITIES))]
+
+
+def fit_to_quality(state: Multiresolution, iterations: tuple[int, int, int]) -> Coroutine:
+    """Fit from the coarsest grid to the finest within limits of iterations (coroutine)."""
+    search, finest = state.search_level, state.finest
+
+    def limit(level: int) -> dict[str, int]:
+        part = 0 if level < search else 1 if level == search else 2
+        return {"max_iterations": iterations[part]}
+
+    if not state.gaussian:
+        for level in range(finest + 1):
+            if limit(level)["max_iterations"]:
+                yield from state.fit(level, tolerance=state.tolerance, **limit(level))
+        return
+    yield from state.descend(search, **limit(search))
+    if state.noises.given is None:
+        yield from state.settle_noise(search, tolerance=state.tolerance, **limit(search))
+    if search < finest and iterations[2]:
+        state.estimate_noise(finest)
+        yield from state.fit(finest, tolerance=state.tolerance, **limit(finest))

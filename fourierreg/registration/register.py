@@ -9,20 +9,17 @@ from typing import Any
 from fourierreg import checks
 from fourierreg.backend import Array
 from fourierreg.errors import InputError
-from fourierreg.image.similarity import Similarity, name_of
+from fourierreg.image.similarity import Similarity
 from fourierreg.model.model import Model, model_of
-from fourierreg.model.noise import Noise
-from fourierreg.optim.batching import Coroutine, run
+from fourierreg.optim.batching import run
 from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
-from fourierreg.registration.options import check_likelihood, noise_of, sample_count
-from fourierreg.registration.quality import Quality, quality_of
+from fourierreg.registration.options import check_likelihood, noise_or_weight, sample_count
+from fourierreg.registration.quality import Quality, fit_to_quality, quality_of
 from fourierreg.registration.result import Record, Registration
 
 NUM_PROBES = 8  # for `log_evidence` of large bands
-# Default γ: what worked for pairs of brains at 128³ (benchmarks/similarities.py).
-WEIGHTS = {"ncc": 0.1, "lncc": 0.1, "mi": 0.03}
 
 
 def register(
@@ -80,7 +77,7 @@ def register(
         ``sigma="estimate"``, else 1, the paper's.
     weight : float, optional
         The paper's γ of Eq. 3; for "ssd" instead of `sigma` and `decimation`. By default that of
-        the quality, or `WEIGHTS` of this module for similarities without σ.
+        the quality, or `WEIGHTS` of `fourierreg.registration.options` for similarities without σ.
     mask : bool array, optional
         Voxels of the target that count.
     pad : bool
@@ -122,12 +119,12 @@ def register(
         check_likelihood("evidence", model)
     if weight is None and model.similarity == setting.model.similarity:
         weight = setting.weight
-    noise = _noise_or_weight(model.similarity, sigma, decimation, weight)
+    noise = noise_or_weight(model.similarity, sigma, decimation, weight)
     alpha = setting.alpha if alpha is None else alpha
     inputs = read_inputs(source, target, model, alpha=alpha, spacing=spacing, mask=mask, pad=pad)
     manner = {"inside": inputs.inside, "chooses_steps": model.chooses_steps}
     state = Multiresolution(inputs.problem, inputs.metric, noise, callback, **manner)
-    run(_fit(state, iterations))
+    run(fit_to_quality(state, iterations))
     exact = inputs.metric.band.ndim == 2 and model.space == "bandlimited"
     return assemble(
         state,
@@ -147,42 +144,3 @@ def _setting(quality: str | Quality | None, target: Any) -> Quality:
     if isinstance(modes, int) and smallest < modes:
         return replace(setting, model=setting.model.with_fields(modes=int(smallest)))
     return setting
-
-
-def _fit(state: Multiresolution, iterations: tuple[int, int, int]) -> Coroutine:
-    """Fit from the coarsest grid to the finest (coroutine)."""
-    search, finest = state.search_level, state.finest
-
-    def limit(level: int) -> dict[str, int]:
-        part = 0 if level < search else 1 if level == search else 2
-        return {"max_iterations": iterations[part]}
-
-    if not state.gaussian:
-        for level in range(finest + 1):
-            if limit(level)["max_iterations"]:
-                yield from state.fit(level, tolerance=state.tolerance, **limit(level))
-        return
-    yield from state.descend(search, **limit(search))
-    if state.noises.given is None:
-        yield from state.settle_noise(search, tolerance=state.tolerance, **limit(search))
-    if search < finest and iterations[2]:
-        state.estimate_noise(finest)
-        yield from state.fit(finest, tolerance=state.tolerance, **limit(finest))
-
-
-def _noise_or_weight(
-    similarity: Any, sigma: float | str, decimation: float | None, weight: float | None
-) -> Noise:
-    """`Noise` of `register`: σ and ρ for the sum of squares, γ for any similarity."""
-    if weight is None and similarity.gaussian:
-        return noise_of(sigma, decimation)
-    for name, value, default in (("sigma", sigma, "estimate"), ("decimation", decimation, None)):
-        if value != default:
-            reason = "weight is given" if similarity.gaussian else "this similarity has no noise"
-            remedy = "use weight alone" if similarity.gaussian else "use similarity='ssd'"
-            raise InputError(f"{name}: expected {default!r}, as {reason}; got {value!r}: {remedy}")
-    if weight is None:
-        weight = WEIGHTS.get(name_of(similarity))
-    if weight is None:
-        raise InputError("weight: a similarity of your own has no default; give its weight γ")
-    return noise_of(1.0 / math.sqrt(checks.positive("weight", weight)), 1.0)

@@ -118,6 +118,8 @@ class Registration:
         What the intensities of source and target were divided by.
     warnings : tuple of str
         Reasons not to trust the result, each a sentence with a remedy.
+    posterior : {"predictive", "marginal", "joint"} or None
+        How α was inferred (`map_alpha`); None where it was given.
     """
 
     alpha: float
@@ -145,6 +147,7 @@ class Registration:
     source_geometry: Geometry | None = None
     scales: tuple[float, float] = (1.0, 1.0)
     warnings: tuple[str, ...] = ()
+    posterior: str | None = None
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.domain.shape))

@@ -14,6 +14,7 @@ from fourierreg.model.traces import DENSE_LIMIT
 from fourierreg.optim.batching import Request
 from fourierreg.optim.vectors import CurvaturePairs
 from fourierreg.registration.fit import fit
+from fourierreg.registration.held_out import held_out_losses
 from fourierreg.spectral.metric import MetricBatch
 
 
@@ -111,6 +112,30 @@ class AlphaSlope(_PairRequest):
             hessian = PosteriorHessian(metric, curvature_at(velocity))
             slope = alpha_slope(velocity, hessian, curvature_at, requests[0].num_probes)
         return slope.unstack()
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut(_PairRequest):
+    """Fit to half of the voxels from `velocity`; the result is the dissimilarity of the others, a
+    float array (parts,) (`fourierreg.registration.held_out`)."""
+
+    inside: Array
+    iterations: int
+
+    @property
+    def options(self):
+        """The limit of the iterations."""
+        return (self.iterations,)
+
+    @staticmethod
+    def run(requests):
+        """Fit all pairs."""
+        xp = array_module(requests[0].velocity)
+        inside = xp.concatenate([request.inside for request in requests])
+        with single_threaded_blas():
+            return list(
+                held_out_losses(*_concatenated(requests), inside, iterations=requests[0].iterations)
+            )
 
 
 def _concatenated(requests):

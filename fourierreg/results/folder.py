@@ -243,6 +243,7 @@ def result_record(
         "inputs": inputs,
         "parameters": parameters,
         "alpha": result.alpha,
+        "posterior": result.posterior,
         "alpha_interval_95": list(interval) if finite else None,
         "smoothing_length_mm": result.smoothing_length,
         "similarity": result.similarity,

@@ -1,0 +1,176 @@
+"""Options of `map_alpha`, checked: which posterior, of which model, by which search."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fourierreg import checks
+from fourierreg.errors import InputError, InputTypeError
+from fourierreg.image.similarity import describe
+from fourierreg.model.model import MODEL_KEYWORDS, Model, model_of
+from fourierreg.model.noise import Noise
+from fourierreg.registration.algorithm_1 import GradientDescent
+from fourierreg.registration.alpha_search import Gamma
+from fourierreg.registration.options import noise_of, noise_or_weight
+from fourierreg.registration.quality import quality_of
+
+POSTERIORS = ("predictive", "marginal", "joint")
+OPTIMIZERS = ("quasi-newton", "gradient-descent")
+JACOBIANS = ("auto", "approximate", "exact")
+START = 3.0  # α at which the search for a mode of the posterior starts
+MAX_ITERATIONS = 500  # of one of its fits
+# Arguments that belong to a posterior of the Gaussian likelihood, with their defaults.
+LIKELIHOOD = {
+    "model": None,
+    "modes": None,
+    "num_steps": None,
+    "velocity_scale": None,
+    "sigma": "estimate",
+    "decimation": None,
+    "alpha_prior": None,
+    "optimizer": "quasi-newton",
+    "jacobian": "auto",
+    "uncertainty": False,
+    "evidence": False,
+    "max_iterations": None,
+}
+
+
+class AlphaOptions(NamedTuple):
+    """What a search for α assumes.
+
+    Attributes
+    ----------
+    posterior : {"predictive", "marginal", "joint"}
+    model : Model
+    noise : Noise
+    alpha0 : float
+    prior : Gamma or None
+    descent : GradientDescent or None
+        None for quasi-Newton.
+    iterations : tuple of three int
+        Limits of the fits, as in `Quality`.
+    """
+
+    posterior: str
+    model: Model
+    noise: Noise
+    alpha0: float
+    prior: Gamma | None
+    descent: GradientDescent | None
+    iterations: tuple[int, int, int]
+
+
+def alpha_options(given: Mapping[str, Any]) -> AlphaOptions:
+    """Check the keywords of `map_alpha` and fill in their defaults."""
+    posterior = given["posterior"]
+    if posterior is None:
+        others = any(given[name] != default for name, default in LIKELIHOOD.items())
+        posterior = "marginal" if others and given["quality"] is None else "predictive"
+    checks.choice("posterior", posterior, POSTERIORS)
+    checks.choice("jacobian", given["jacobian"], JACOBIANS)
+    checks.count("num_probes", given["num_probes"], minimum=2)
+    if given["alpha0"] is not None:
+        checks.positive("alpha0", given["alpha0"])
+    if given["max_iterations"] is not None:
+        checks.count("max_iterations", given["max_iterations"])
+    return (_predictive if posterior == "predictive" else _mode)(posterior, given)
+
+
+def _predictive(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
+    """Options of the search by held-out voxels."""
+    for name in ("alpha_prior", "optimizer", "jacobian"):
+        if given[name] != LIKELIHOOD[name]:
+            raise InputError(
+                f"{name}: expected none with posterior='predictive', which has no likelihood; "
+                f"got {given[name]!r}: use posterior='marginal'"
+            )
+    setting = quality_of(given["quality"])
+    if given["model"] is not None:
+        if given["quality"] is not None:
+            raise InputError("quality: expected none, as a model is given, which a quality brings")
+        model = model_of(given["model"], **_model_keywords(given))
+    else:
+        model = setting.model.with_fields(**_model_keywords(given))
+    own = model.similarity == setting.model.similarity
+    weight = setting.weight if own else None
+    limit = given["max_iterations"]
+    return AlphaOptions(
+        posterior,
+        model,
+        noise_or_weight(model.similarity, given["sigma"], given["decimation"], weight),
+        setting.alpha if given["alpha0"] is None else given["alpha0"],
+        None,
+        None,
+        setting.iterations if limit is None else (limit,) * 3,
+    )
+
+
+def _mode(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
+    """Options of the search for a mode of a posterior of the Gaussian likelihood."""
+    if given["quality"] is not None:
+        raise InputError(
+            f"quality: expected none with posterior={posterior!r}, whose similarity is the sum of "
+            f"squares; got {given['quality']!r}: use model, or posterior='predictive'"
+        )
+    model = model_of(given["model"], **_model_keywords(given))
+    similarity: Any = model.similarity
+    if not similarity.gaussian:
+        raise InputError(
+            f"similarity: expected 'ssd', got {describe(similarity)!r}: posterior={posterior!r} "
+            "has a Gaussian likelihood, and this similarity is not one; use "
+            "posterior='predictive', or register at a given alpha"
+        )
+    if model.space == "full" and given["jacobian"] == "exact":
+        raise InputError(
+            "jacobian: expected 'approximate' with space='full'; got 'exact', which needs "
+            "linearized shooting in the band"
+        )
+    limit = MAX_ITERATIONS if given["max_iterations"] is None else given["max_iterations"]
+    return AlphaOptions(
+        posterior,
+        model,
+        noise_of(given["sigma"], given["decimation"]),
+        START if given["alpha0"] is None else given["alpha0"],
+        _prior(given["alpha_prior"]),
+        _descent_options(given["optimizer"], posterior, model),
+        (limit,) * 3,
+    )
+
+
+def _model_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in MODEL_KEYWORDS}
+
+
+def _prior(alpha_prior: Any) -> Gamma | None:
+    if alpha_prior is None:
+        return None
+    if not isinstance(alpha_prior, Sequence) or len(alpha_prior) != 2:
+        raise InputTypeError(f"alpha_prior: expected (shape, scale); got {alpha_prior!r}")
+    shape, scale = (checks.positive("alpha_prior", x) for x in alpha_prior)
+    return Gamma(shape, scale)
+
+
+def _descent_options(
+    optimizer: str | GradientDescent, posterior: str, model: Model
+) -> GradientDescent | None:
+    """`GradientDescent` of the argument `optimizer`; None for quasi-Newton."""
+    if isinstance(optimizer, str):
+        if checks.choice("optimizer", optimizer, OPTIMIZERS) == "quasi-newton":
+            return None
+        optimizer = GradientDescent()
+    if not isinstance(optimizer, GradientDescent):
+        raise InputTypeError(f"optimizer: expected a word or GradientDescent; got {optimizer!r}")
+    if posterior != "joint":
+        raise InputError(
+            "optimizer: 'gradient-descent' is Algorithm 1, which moves α along the joint "
+            "posterior; use posterior='joint', or optimizer='quasi-newton'"
+        )
+    if optimizer.gradient == "jacobi" and (model.dynamics, model.space) != (
+        "epdiff",
+        "bandlimited",
+    ):
+        raise InputError(
+            "optimizer: adjoint Jacobi fields are those of bandlimited geodesics; use "
+            "GradientDescent(gradient='exact') with other dynamics or space='full'"
+        )
+    return optimizer

@@ -1,0 +1,62 @@
+"""The α whose registration of half of the voxels predicts the other half best."""
+
+from fourierreg.optim.batching import Coroutine
+from fourierreg.optim.bracket import find_minimum
+from fourierreg.registration.multiresolution import Multiresolution
+from fourierreg.registration.quality import fit_to_quality
+from fourierreg.registration.tasks import HeldOut
+
+ITERATIONS = 40  # of a fit to half of the voxels
+MODES = 24  # at most, of such a fit: enough to tell what is too rough
+
+
+class PredictiveSearch:
+    """Minimum over ln α of the dissimilarity of held-out voxels on the search grid.
+
+    Parameters
+    ----------
+    state : Multiresolution
+    start : float
+        ln α.
+    limits : dict
+        `lower` and `upper` ln α.
+    iterations : tuple of three int
+        Limits of the fits of the whole images, as in `Quality`.
+    """
+
+    def __init__(
+        self,
+        state: Multiresolution,
+        start: float,
+        limits: dict[str, float],
+        iterations: tuple[int, int, int],
+    ):
+        self.state, self.start, self.limits, self.iterations = state, start, limits, iterations
+
+    def run(self) -> Coroutine:
+        """α, then the registration at that α (coroutine); returns the `Root`."""
+        state, level = self.state, self.state.search_level
+        yield from state.move_to(self.start, 0)
+        if state.gaussian:  # σ is that of a registration at the first α
+            options = {"max_iterations": self.iterations[1]}
+            yield from state.descend(level, **options)
+            yield from state.settle_noise(level, tolerance=state.tolerance, **options)
+        root = yield from find_minimum(
+            self.losses_at, self.start, lower=self.limits["lower"], upper=self.limits["upper"]
+        )
+        state.reset()
+        yield from state.move_to(root.log_alpha, 0)
+        yield from fit_to_quality(state, self.iterations)
+        return root
+
+    def losses_at(self, log_alpha: float) -> Coroutine:
+        """Dissimilarity of held-out voxels in each part of the image (coroutine)."""
+        state, level = self.state, self.state.search_level
+        state.reset()
+        yield from state.move_to(log_alpha, level)
+        modes = tuple(min(MODES, n) for n in state.levels[level].modes)
+        metric = state.metric.with_modes(modes)
+        shape = (1, metric.band.ndim, *metric.band.coefficient_shape)
+        start = state.xp.zeros(shape, dtype=complex)
+        inside = state.levels[level].inside
+        return (yield HeldOut(state.problem(level), metric, start, inside, ITERATIONS))
