@@ -34,10 +34,7 @@ def ours(source, target, spacing):
     """`map_alpha` with its defaults: displacement and a note for the table."""
     result = fourierreg.map_alpha(source, target, spacing=spacing)
     low, high = result.alpha_interval
-    note = (
-        f"α {result.alpha:.2f} ({low:.2f} to {high:.2f}), σ {result.sigma:.3f}, "
-        f"ρ {result.decimation:.3f}; {result.status}"
-    )
+    note = f"α {result.alpha:.2f} ({low:.2f} to {high:.2f}); {distance_from_flow(result)}"
     return result.displacement, note
 
 

@@ -22,7 +22,7 @@ def find_minimum(
     *,
     lower: float,
     upper: float,
-    max_values: int = 9,
+    max_values: int = 10,
 ) -> Generator[Any, Any, Root]:
     """Minimum of Σ_j f_j(ln α).
 

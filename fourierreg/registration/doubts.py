@@ -20,11 +20,11 @@ from fourierreg.registration.multiresolution import Multiresolution
 LEAST_BEFORE, LEAST_AFTER = 0.35, 0.5  # correlation over the foreground
 LEAST_LOCAL = 0.3  # squared correlation in windows; less may still be
 LEAST_RATIO = 1.7  # times that of shifted images
-WINDOW = 7  # voxels along each axis
+WINDOW = 5  # voxels along each axis
 SHIFT = 3 / 16  # of the field of view, along the second axis
 FLAT = 1e-4  # variance in a window, of that of the whole image, below which nothing is compared
 SMALLEST_DETERMINANT = 0.04  # twice that at which the energy has its barrier
-WIDEST = math.log(100.0)  # interval of ln α that still says something
+WIDEST = math.log(100.0)  # interval of ln α in which a posterior still says something
 EQUAL = 1e-3  # largest difference of equal images, of the largest intensity
 
 
@@ -160,7 +160,8 @@ def failed_search(root: Root, posterior: str, alpha0: float, estimated: bool) ->
             f"bar; {remedy}, or give alpha_prior."
         )
     lowest, highest = root.interval()
-    if highest - lowest > WIDEST or lowest < low or highest > high:
+    wide = highest - lowest > WIDEST and posterior != "predictive"
+    if wide or lowest < low or highest > high:
         return (
             "The images hardly constrain alpha: its 95 % interval is from "
             f"{math.exp(lowest):.3g} to {math.exp(highest):.3g}; give alpha_prior, or check that "
