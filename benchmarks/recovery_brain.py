@@ -25,9 +25,7 @@ def run(image, spacing, brain, alpha, seed):
         image, alpha=alpha, sigma=SIGMA, seed=seed, spacing=spacing, foreground=True
     )
     u = pair.displacement
-    result = fourierreg.map_alpha(
-        pair.source, pair.target, spacing=spacing, posterior="marginal"
-    )
+    result = fourierreg.map_alpha(pair.source, pair.target, spacing=spacing, posterior="marginal")
     low, high = result.alpha_interval
     error = np.sqrt(((result.displacement - u) ** 2).sum(axis=0))[image > 0]
     return {

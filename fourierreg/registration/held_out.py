@@ -8,6 +8,7 @@ of held-out voxels is smallest needs no model of the noise.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
@@ -22,7 +23,13 @@ BLOCK = 2  # voxels along each side of a block
 
 
 def held_out_losses(
-    problem: Problem, metric: MetricBatch, start: Array, inside: Array, *, iterations: int
+    problem: Problem,
+    metric: MetricBatch,
+    start: Array,
+    inside: Array,
+    *,
+    iterations: int,
+    record: Callable = lambda *_: None,
 ) -> np.ndarray:
     """Dissimilarity of held-out voxels after fits to the others.
 
@@ -36,6 +43,8 @@ def held_out_losses(
         Voxels that count.
     iterations : int
         Of each fit.
+    record : callable
+        As for `fourierreg.registration.fit.fit`.
 
     Returns
     -------
@@ -53,7 +62,7 @@ def held_out_losses(
         [None] * len(metric.alphas),
         tolerance=0.0,
         max_iterations=iterations,
-        record=lambda *_: None,
+        record=record,
     )
     for minimum in minima:
         if isinstance(minimum, Exception):

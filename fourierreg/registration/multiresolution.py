@@ -172,7 +172,7 @@ class Multiresolution:
 
     def _fit(self, problem, level, tolerance, max_iterations):
         def record(prior, likelihood, norm):
-            self._record(prior, likelihood, norm, problem)
+            self.record(prior, likelihood, norm, problem)
 
         memory = self._memory if level == self.fitted_level else None
         result = yield Fit(
@@ -200,7 +200,7 @@ class Multiresolution:
             gradient = evaluation.gradient
             norm = math.sqrt(float(inner(gradient, gradient, metric.band, self.xp)[0]))
             energies = float(evaluation.prior[0]), float(evaluation.likelihood[0])
-            self._record(*energies, norm, problem)
+            self.record(*energies, norm, problem)
 
     def reset(self):
         """Back to a velocity of zero."""
@@ -275,7 +275,8 @@ class Multiresolution:
         independent = self.noise.decimation / self.noise.voxel_ratio * self.num_voxels
         return independent * (math.log(self.noise.sigma) + 0.5 * math.log(2 * math.pi))
 
-    def _record(self, prior, likelihood, norm, problem):
+    def record(self, prior, likelihood, norm, problem):
+        """Add an iteration to the history."""
         record = Record(
             len(self.history),
             problem.shape,

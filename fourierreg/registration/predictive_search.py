@@ -22,6 +22,8 @@ class PredictiveSearch:
         `lower` and `upper` ln α.
     iterations : tuple of three int
         Limits of the fits of the whole images, as in `Quality`.
+
+    The fits to half of the voxels are in the history too, so that its α shows the search.
     """
 
     def __init__(
@@ -58,5 +60,9 @@ class PredictiveSearch:
         metric = state.metric.with_modes(modes)
         shape = (1, metric.band.ndim, *metric.band.coefficient_shape)
         start = state.xp.zeros(shape, dtype=complex)
-        inside = state.levels[level].inside
-        return (yield HeldOut(state.problem(level), metric, start, inside, ITERATIONS))
+        problem, inside = state.problem(level), state.levels[level].inside
+
+        def record(prior: float, likelihood: float, norm: float) -> None:
+            state.record(prior, likelihood, norm, problem)
+
+        return (yield HeldOut(problem, metric, start, inside, ITERATIONS, record))

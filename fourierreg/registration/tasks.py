@@ -117,10 +117,12 @@ class AlphaSlope(_PairRequest):
 @dataclass(frozen=True, eq=False)
 class HeldOut(_PairRequest):
     """Fit to half of the voxels from `velocity`; the result is the dissimilarity of the others, a
-    float array (parts,) (`fourierreg.registration.held_out`)."""
+    float array (parts,) (`fourierreg.registration.held_out`). `record` is called as by `Fit`."""
 
+    repeatable: ClassVar[bool] = False  # it calls back at every iteration
     inside: Array
     iterations: int
+    record: Callable
 
     @property
     def options(self):
@@ -133,9 +135,13 @@ class HeldOut(_PairRequest):
         xp = array_module(requests[0].velocity)
         inside = xp.concatenate([request.inside for request in requests])
         with single_threaded_blas():
-            return list(
-                held_out_losses(*_concatenated(requests), inside, iterations=requests[0].iterations)
+            losses = held_out_losses(
+                *_concatenated(requests),
+                inside,
+                iterations=requests[0].iterations,
+                record=lambda pair, *energies: requests[pair].record(*energies),
             )
+        return list(losses)
 
 
 def _concatenated(requests):

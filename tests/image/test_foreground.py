@@ -10,7 +10,8 @@ from tests.brains import head
 
 SHAPE = (30, 36, 24)
 HEAD = head(SHAPE, (1.5, 1.2, 2.0)) / 800
-CLEAN = HEAD > 0.02 * foreground_scale(HEAD)
+LEVEL = 0.02 * foreground_scale(HEAD)
+CLEAN = HEAD > LEVEL
 
 
 def found(image):
