@@ -11,7 +11,7 @@ from fourierreg.model.noise import Noise
 from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_search import Gamma
 from fourierreg.registration.options import noise_of, noise_or_weight
-from fourierreg.registration.quality import quality_of
+from fourierreg.registration.quality import Quality, quality_of
 
 POSTERIORS = ("predictive", "marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")
@@ -84,13 +84,13 @@ def _predictive(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
                 f"{name}: expected none with posterior='predictive', which has no likelihood; "
                 f"got {given[name]!r}: use posterior='marginal'"
             )
-    setting = quality_of(given["quality"])
-    if given["model"] is not None:
-        if given["quality"] is not None:
-            raise InputError("quality: expected none, as a model is given, which a quality brings")
-        model = model_of(given["model"], **_model_keywords(given))
+    if given["model"] is None:
+        setting = quality_of(given["quality"])
+    elif given["quality"] is None:
+        setting = Quality(model_of(given["model"]), START)
     else:
-        model = setting.model.with_fields(**_model_keywords(given))
+        raise InputError("quality: expected none, as a model is given, which a quality brings")
+    model = setting.model.with_fields(**_model_keywords(given))
     own = model.similarity == setting.model.similarity
     weight = setting.weight if own else None
     limit = given["max_iterations"]
