@@ -85,7 +85,7 @@ class AlphaSearch:
         larger = [a for a in self.visited if a >= log_alpha]
         if larger:
             state.restore(self.visited[min(larger)])
-        elif state.noises.needs_continuation:
+        elif state.noises.needs_continuation and not state.noises.is_estimated(level):
             state.reset()
         yield from state.move_to(log_alpha, level)
         if state.evaluation is None:
