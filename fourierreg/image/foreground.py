@@ -68,7 +68,7 @@ def background_of(image: Array) -> Background:
 
 def foreground_scale(data: np.ndarray) -> float:
     """Intensity by which an image is divided: the 99.5th percentile of its foreground."""
-    return background_of(np.asarray(data)).scale
+    return background_of(np.asarray(data, dtype=np.result_type(data, np.float32))).scale
 
 
 def is_cut(image: Array, background: Background) -> bool:

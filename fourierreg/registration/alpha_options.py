@@ -11,12 +11,11 @@ from fourierreg.model.noise import Noise
 from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_search import Gamma
 from fourierreg.registration.options import noise_of, noise_or_weight
-from fourierreg.registration.quality import Quality, quality_of
+from fourierreg.registration.quality import START, setting_of
 
 POSTERIORS = ("predictive", "marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")
 JACOBIANS = ("auto", "approximate", "exact")
-START = 3.0  # α at which the search for a mode of the posterior starts
 MAX_ITERATIONS = 500  # of one of its fits
 # Arguments that belong to a posterior of the Gaussian likelihood, with their defaults.
 LIKELIHOOD = {
@@ -60,11 +59,11 @@ class AlphaOptions(NamedTuple):
     iterations: tuple[int, int, int]
 
 
-def alpha_options(given: Mapping[str, Any]) -> AlphaOptions:
-    """Check the keywords of `map_alpha` and fill in their defaults."""
+def alpha_options(given: Mapping[str, Any], target: Any) -> AlphaOptions:
+    """Check the keywords of `map_alpha` and fill in their defaults, those for `target`."""
     posterior = given["posterior"]
     if posterior is None:
-        others = any(given[name] != default for name, default in LIKELIHOOD.items())
+        others = any(_is_given(given, name) for name in LIKELIHOOD)
         posterior = "marginal" if others and given["quality"] is None else "predictive"
     checks.choice("posterior", posterior, POSTERIORS)
     checks.choice("jacobian", given["jacobian"], JACOBIANS)
@@ -73,29 +72,31 @@ def alpha_options(given: Mapping[str, Any]) -> AlphaOptions:
         checks.positive("alpha0", given["alpha0"])
     if given["max_iterations"] is not None:
         checks.count("max_iterations", given["max_iterations"])
-    return (_predictive if posterior == "predictive" else _mode)(posterior, given)
+    return _predictive(given, target) if posterior == "predictive" else _mode(posterior, given)
 
 
-def _predictive(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
+def _is_given(given: Mapping[str, Any], name: str) -> bool:
+    """Whether an argument of the likelihood is not its default."""
+    value, default = given[name], LIKELIHOOD[name]
+    return not (isinstance(value, type(default)) and value == default)
+
+
+def _predictive(given: Mapping[str, Any], target: Any) -> AlphaOptions:
     """Options of the search by held-out voxels."""
     for name in ("alpha_prior", "optimizer", "jacobian"):
-        if given[name] != LIKELIHOOD[name]:
+        if _is_given(given, name):
             raise InputError(
                 f"{name}: expected none with posterior='predictive', which has no likelihood; "
                 f"got {given[name]!r}: use posterior='marginal'"
             )
-    if given["model"] is None:
-        setting = quality_of(given["quality"])
-    elif given["quality"] is None:
-        setting = Quality(model_of(given["model"]), START)
-    else:
-        raise InputError("quality: expected none, as a model is given, which a quality brings")
+    own_model = None if given["model"] is None else model_of(given["model"])
+    setting = setting_of(given["quality"], own_model, target)
     model = setting.model.with_fields(**_model_keywords(given))
     own = model.similarity == setting.model.similarity
     weight = setting.weight if own else None
     limit = given["max_iterations"]
     return AlphaOptions(
-        posterior,
+        "predictive",
         model,
         noise_or_weight(model.similarity, given["sigma"], given["decimation"], weight),
         setting.alpha if given["alpha0"] is None else given["alpha0"],

@@ -70,11 +70,11 @@ def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=Tr
     """Check every argument once and build the `Inputs`."""
     alpha = checks.positive("alpha", alpha)
     read = _read_nibabel if is_nibabel(source) or is_nibabel(target) else _read_arrays
-    images, spacing, covered, origin = read(source, target, spacing)
+    images, spacing, shown, origin = read(source, target, spacing)
     source, target = map(checks.image, ("source", "target"), images)
     checks.same_shape("source", source, "target", target)
     backgrounds = background_of(source), background_of(target)
-    mask, inside = _counted(source, target, backgrounds, checks.mask(mask, target), covered)
+    mask, inside = _counted(source, target, backgrounds, checks.mask(mask, target), shown)
     source, target = map(_without_background, (source, target), backgrounds)
     spacing = checks.spacing(spacing, target.ndim)
     if model.space == "bandlimited":
@@ -103,15 +103,14 @@ def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=Tr
 
 
 def _read_arrays(source, target, spacing):
-    """Two arrays, their spacing, the voxels that both show (None: all), and no geometry."""
+    """Two arrays, their spacing, the voxels that each shows, and no geometry."""
     (source, seen), (target, also_seen) = map(_unmasked, (source, target))
-    shown = [each for each in (seen, also_seen) if each is not None]
-    return (source, target), spacing, np.all(shown, axis=0) if shown else None, {}
+    return (source, target), spacing, (seen, also_seen), {}
 
 
 def _read_nibabel(source, target, spacing):
-    """Two scaled images on the grid of the target, its spacing, the voxels that the source covers
-    (None: all), and where they come from, as fields of `Inputs`."""
+    """Two scaled images on the grid of the target, its spacing, the voxels that the source covers,
+    and where they come from, as fields of `Inputs`."""
     _check_nibabel(source, target, spacing)
     geometry, source_geometry = Geometry.of(target), Geometry.of(source)
     original, source_scale = _scaled(source)
@@ -125,7 +124,7 @@ def _read_nibabel(source, target, spacing):
         "original": original,
         "scales": (source_scale, target_scale),
     }
-    return (moving, target), geometry.spacing, covered, origin
+    return (moving, target), geometry.spacing, (covered,), origin
 
 
 def _unmasked(image: Any) -> tuple[Any, np.ndarray | None]:
@@ -141,7 +140,7 @@ def _counted(
     target: Array,
     backgrounds: tuple[Background, Background],
     mask: Array | None,
-    covered: np.ndarray | None,
+    shown: tuple[np.ndarray | None, ...],
 ) -> tuple[Array | None, Array]:
     """Voxels that are compared (None: all), and those of them that count as data.
 
@@ -150,9 +149,9 @@ def _counted(
     """
     of_source, of_target = backgrounds
     inside = of_source.foreground(source) | of_target.foreground(target)
-    if covered is not None:
-        seen = asarray(covered)
-        mask = seen if mask is None else mask & seen
+    for seen in shown:
+        if seen is not None:
+            mask = asarray(seen) if mask is None else mask & asarray(seen)
     if mask is not None and bool((inside & mask).any()):
         inside = inside & mask
     elif mask is not None:

@@ -57,7 +57,8 @@ def map_alpha(
     By default α is the one whose registration of half of the voxels predicts the other half best,
     in the model of a quality of `register`. With an option of the Bayesian model (`model`, `sigma`
     and the like) it is the mode of its marginal posterior; the paper's setting is
-    ``posterior="joint", sigma=0.03, num_steps=10, optimizer="gradient-descent"``.
+    ``posterior="joint", sigma=0.03, optimizer="gradient-descent", model=Model(integrator="euler",
+    num_steps=10)``.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
     `keywords` are all others of `map_alpha`.
     """
     began, given = time.perf_counter(), SimpleNamespace(**keywords)
-    options = alpha_options(keywords)
+    options = alpha_options(keywords, target)
     model, predictive = options.model, options.posterior == "predictive"
     samples = sample_count(given.uncertainty, model)
     if given.evidence:

@@ -5,14 +5,18 @@ packages reach there (benchmarks/rivals.py, benchmarks/tables/qualities.csv). Th
 metric matters most: with 1.5 instead of the paper's 3 the fit gets further in as many iterations.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fourierreg import checks
-from fourierreg.errors import InputTypeError
+from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.similarity import LocalCorrelation
 from fourierreg.model.model import Model
 from fourierreg.optim.batching import Coroutine
 from fourierreg.registration.multiresolution import Multiresolution
+
+START = 3.0  # α of a model that is not a quality's, unless it is given
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,23 @@ def quality_of(quality: str | Quality | None) -> Quality:
     if not isinstance(quality, str):
         raise InputTypeError(f"quality: expected a word or a Quality; got {quality!r}")
     return QUALITIES[checks.choice("quality", quality, tuple(QUALITIES))]
+
+
+def setting_of(quality: str | Quality | None, model: Model | None, target: Any) -> Quality:
+    """The quality that a call asks for, with no more modes than a small target has voxels; or that
+    of a model of the user's own, with α = `START`."""
+    if model is not None:
+        if quality is not None:
+            raise InputError(
+                "quality: expected none, as a model is given, which a quality brings; got "
+                f"{quality!r}"
+            )
+        return Quality(model, START)
+    setting = quality_of(quality)
+    modes, smallest = setting.model.modes, min(getattr(target, "shape", ())[:3], default=math.inf)
+    if isinstance(modes, int) and smallest < modes:
+        return replace(setting, model=setting.model.with_fields(modes=int(smallest)))
+    return setting
 
 
 def fit_to_quality(state: Multiresolution, iterations: tuple[int, int, int]) -> Coroutine:

@@ -1,14 +1,11 @@
 """Registration at a given α."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from fourierreg import checks
 from fourierreg.backend import Array
-from fourierreg.errors import InputError
 from fourierreg.image.similarity import Similarity
 from fourierreg.model.model import Model, model_of
 from fourierreg.optim.batching import run
@@ -16,7 +13,7 @@ from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.options import check_likelihood, noise_or_weight, sample_count
-from fourierreg.registration.quality import Quality, fit_to_quality, quality_of
+from fourierreg.registration.quality import Quality, fit_to_quality, setting_of
 from fourierreg.registration.result import Record, Registration
 
 NUM_PROBES = 8  # for `log_evidence` of large bands
@@ -103,11 +100,8 @@ def register(
     """
     began = time.perf_counter()
     at_quality = quality is not None or all(x is None for x in (alpha, model, similarity))
-    setting = _setting(quality, target) if at_quality else Quality(model_of(model), 3.0)
-    if quality is not None and model is not None:
-        raise InputError(
-            f"quality: expected none, as a model is given, which a quality brings; got {quality!r}"
-        )
+    own_model = None if model is None and at_quality else model_of(model)
+    setting = setting_of(quality, own_model, target)
     model = setting.model.with_fields(
         modes=modes, similarity=similarity, num_steps=num_steps, velocity_scale=velocity_scale
     )
@@ -135,12 +129,3 @@ def register(
         evidence=NUM_PROBES if evidence else 0,
         budgeted=at_quality and max_iterations is None,
     )
-
-
-def _setting(quality: str | Quality | None, target: Any) -> Quality:
-    """The quality, with no more modes than a small image has voxels."""
-    setting = quality_of(quality)
-    modes, smallest = setting.model.modes, min(getattr(target, "shape", ())[:3], default=math.inf)
-    if isinstance(modes, int) and smallest < modes:
-        return replace(setting, model=setting.model.with_fields(modes=int(smallest)))
-    return setting

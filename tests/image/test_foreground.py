@@ -61,6 +61,11 @@ def test_all_of_a_crop_counts(backend):
     assert background.scale == pytest.approx(np.percentile(crop, 99.5), rel=1e-4)
 
 
+def test_the_scale_of_unsigned_voxels():
+    voxels = np.rint(HEAD / HEAD.max() * 200 + 30).astype(np.uint8)
+    assert foreground_scale(voxels) == foreground_scale(voxels.astype(float))
+
+
 def test_an_image_that_its_border_cuts():
     assert not is_cut(HEAD, background_of(HEAD))
     assert is_cut(HEAD[:, :, :14], background_of(HEAD[:, :, :14]))

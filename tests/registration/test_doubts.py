@@ -104,6 +104,12 @@ def test_what_the_source_does_not_cover_does_not_count(brains):
     assert np.sqrt(np.mean(off)) < 0.5 * SPACING
 
 
+def test_masked_arrays_of_other_shapes_are_refused(brains):
+    source, target = (np.ma.MaskedArray(image, image < 0.1) for image in brains)
+    with pytest.raises(InputError, match="source: expected the shape of target"):
+        fourierreg.map_alpha(source[1:], target, **SETTING)
+
+
 def test_a_mask_of_background_alone_is_refused(brains):
     with pytest.raises(InputError, match="mask: expected voxels of the images' fore"):
         fourierreg.map_alpha(*brains, mask=(brains[0] == 0) & (brains[1] == 0), **SETTING)

@@ -145,6 +145,11 @@ def test_by_default_alpha_is_predictive_in_the_model_of_a_quality():
     assert by_option.posterior == "marginal" and by_option.similarity == "ssd"
 
 
+def test_a_small_image_has_no_more_modes_than_voxels():
+    source, target, _ = images(shape=(24, 26))
+    assert fourierreg.map_alpha(source, target).model.modes == 24
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
