@@ -30,12 +30,16 @@ def affine_only(source, target, spacing):
     return np.zeros((3, *target.shape), dtype=np.float32), ""
 
 
-def ours(source, target, spacing):
-    """`map_alpha` with its defaults: displacement and a note for the table."""
-    result = fourierreg.map_alpha(source, target, spacing=spacing)
-    low, high = result.alpha_interval
-    note = f"α {result.alpha:.2f} ({low:.2f} to {high:.2f}); {distance_from_flow(result)}"
-    return result.displacement, note
+def ours(posterior):
+    """`map_alpha` by a posterior: displacement and a note for the table."""
+
+    def method(source, target, spacing):
+        result = fourierreg.map_alpha(source, target, spacing=spacing, posterior=posterior)
+        low, high = result.alpha_interval
+        note = f"α {result.alpha:.2f} ({low:.2f} to {high:.2f}); {distance_from_flow(result)}"
+        return result.displacement, note
+
+    return method
 
 
 def ours_at(quality):
@@ -112,7 +116,8 @@ def greedy(source, target, spacing):
 
 METHODS = {
     "affine only": affine_only,
-    "map_alpha": ours,
+    "map_alpha": ours("predictive"),
+    "map_alpha, marginal": ours("marginal"),
     **{f"register, {quality}": ours_at(quality) for quality in QUALITIES},
     "ANTs SyN mean squares": ants_syn((40, 20, 0)),
     "ANTs SyN mean squares, full effort": ants_syn((100, 70, 50, 20)),
