@@ -137,11 +137,9 @@ def posterior(axes: Axes, result: Registration) -> None:
     z = np.linspace(-3.5, 3.5, 200)
     axes.plot(result.alpha * np.exp(z * result.alpha_sd), np.exp(-(z**2) / 2), color="#D55E00")
     axes.axvspan(*interval, color="#D55E00", alpha=0.2, label="95 %")
-    axes.set(
-        xlabel="α",
-        yticks=[],
-        title=f"α = {result.alpha:.3g} ({interval[0]:.3g} to "
-        f"{interval[1]:.3g}), σ = {result.sigma:.3g}, ρ = {result.decimation:.2g}",
-    )
+    title = f"α = {result.alpha:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"
+    if result.sigma is not None:  # of the sum of squares
+        title += f", σ = {result.sigma:.3g}, ρ = {result.decimation:.2g}"
+    axes.set(xlabel="α", yticks=[], title=title)
     axes.title.set_fontsize("small")
     axes.legend(fontsize="small")

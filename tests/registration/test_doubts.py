@@ -12,6 +12,7 @@ from fourierreg.cli import main
 from fourierreg.data.template import template_brain
 from fourierreg.errors import InputError
 from fourierreg.simulation.pair import simulate_pair
+from tests.brains import write_pair
 
 SIZE = 32
 SPACING = 192.0 / SIZE
@@ -142,6 +143,17 @@ def test_local_correlation_is_judged_without_regard_to_contrast(brains):
     apart = ndimage.shift(source, (6, 0, 0), order=1).astype(np.float32)
     found = fourierreg.register(apart, target, **keywords)
     assert not found.converged and "were not aligned" in found.status
+
+
+def test_the_default_command_writes_everything(tmp_path):
+    """α from held-out voxels by local correlation, which has no σ to print or to plot."""
+    source, target = (str(path) for path in write_pair(tmp_path)[:2])
+    out = tmp_path / "run"
+    assert main(["map-alpha", source, target, "-o", str(out), "--quiet"]) in (0, 1)
+    record = json.loads((out / "result.json").read_text())
+    assert record["posterior"] == "predictive" and record["sigma"] is None
+    assert (out / "figure.png").exists()
+    assert main(["report", str(out), "-o", str(tmp_path / "report.html"), "--quiet"]) == 0
 
 
 def test_warnings_reach_the_file_the_record_and_the_exit_code(brains, tmp_path):
