@@ -117,7 +117,9 @@ def map_alpha(
     compare. It is inferred on the *search grid*: the images resampled to at most 300 000 voxels
     (64³ for a brain), which resolves the band at a fraction of the cost. It still belongs to a
     resolution, as resampling changes what counts as noise: real pairs resampled to 64³ beforehand
-    have a marginal α that is up to a third larger than at 128³ (benchmarks/labels.py). Where σ is
+    have a marginal α that is up to a third larger than at 128³ (benchmarks/labels.py); the
+    predictive one, whose γ is per voxel, changes several fold. Compare it between pairs of one
+    resolution only. Where σ is
     given, which is the noise of the images' own voxels, α is corrected on their own grid.
 
     For the posteriors an estimated noise is that of the residual of a registration at α = 3 on the
