@@ -65,7 +65,7 @@ def finish(options, rows, report, folder, result):
     elif not options.quiet:
         width = max(len(name) for name, _ in rows)
         print("\n".join(f"{name:{width}}  {value}" for name, value in rows))
-    return 0 if result.converged else 1
+    return 0 if result.converged and not result.warnings else 1
 
 
 class Progress:

@@ -21,8 +21,9 @@ class Noise:
         σ in units of intensity, and ρ.
     estimated : bool
         Whether they are estimated from residuals (ρ only without `fixed_decimation`).
-    fixed_decimation : float or None
-        A given ρ of the image's own voxels.
+    fixed_sigma, fixed_decimation : float or None
+        What is not estimated: σ where the likelihood has none, and a given ρ of the image's own
+        voxels.
     voxel_ratio : float
         Image voxels per voxel of the grid.
     """
@@ -32,6 +33,7 @@ class Noise:
     estimated: bool
     fixed_decimation: float | None = None
     voxel_ratio: float = 1.0
+    fixed_sigma: float | None = None
 
     @property
     def weight(self) -> float:
@@ -41,6 +43,7 @@ class Noise:
     def of_residual(self, residual: Array, inside: Array, voxel_ratio: float) -> "Noise":
         """The noise with σ and ρ estimated from a residual (1, N_1, …, N_d) on a grid."""
         (sigma,), (decimation,) = estimate(residual, inside)
+        sigma = sigma if self.fixed_sigma is None else self.fixed_sigma
         if self.fixed_decimation is not None:
             decimation = min(1.0, self.fixed_decimation * voxel_ratio)
         return replace(

@@ -10,12 +10,13 @@ from fourierreg.model.model import MODEL_KEYWORDS, Model, model_of
 from fourierreg.model.noise import Noise
 from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_search import Gamma
-from fourierreg.registration.options import noise_of, noise_or_weight
-from fourierreg.registration.quality import START, setting_of
+from fourierreg.registration.options import likelihood_noise, noise_or_weight
+from fourierreg.registration.quality import START, setting_of, shape_of
 
 POSTERIORS = ("predictive", "marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")
 JACOBIANS = ("auto", "approximate", "exact")
+PROFILE = "profile"  # `sigma` for a noise that is estimated at every α
 MAX_ITERATIONS = 500  # of one of its fits
 # Arguments that belong to a posterior of the Gaussian likelihood, with their defaults.
 LIKELIHOOD = {
@@ -48,6 +49,8 @@ class AlphaOptions(NamedTuple):
         None for quasi-Newton.
     iterations : tuple of three int
         Limits of the fits, as in `Quality`.
+    profile : bool
+        Whether the noise is estimated at every α, not at a reference.
     """
 
     posterior: str
@@ -57,6 +60,7 @@ class AlphaOptions(NamedTuple):
     prior: Gamma | None
     descent: GradientDescent | None
     iterations: tuple[int, int, int]
+    profile: bool = False
 
 
 def alpha_options(given: Mapping[str, Any], target: Any) -> AlphaOptions:
@@ -93,12 +97,19 @@ def _predictive(given: Mapping[str, Any], target: Any) -> AlphaOptions:
     setting = setting_of(given["quality"], own_model, target)
     model = setting.model.with_fields(**_model_keywords(given))
     own = model.similarity == setting.model.similarity
-    weight = setting.weight if own else None
+    noise = noise_or_weight(
+        model.similarity,
+        given["sigma"],
+        given["decimation"],
+        None,
+        default=setting.weight if own else None,
+        shape=shape_of(target),
+    )
     limit = given["max_iterations"]
     return AlphaOptions(
         "predictive",
         model,
-        noise_or_weight(model.similarity, given["sigma"], given["decimation"], weight),
+        noise,
         setting.alpha if given["alpha0"] is None else given["alpha0"],
         None,
         None,
@@ -115,10 +126,10 @@ def _mode(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
         )
     model = model_of(given["model"], **_model_keywords(given))
     similarity: Any = model.similarity
-    if not similarity.gaussian:
+    if not similarity.likelihood:
         raise InputError(
-            f"similarity: expected 'ssd', got {describe(similarity)!r}: posterior={posterior!r} "
-            "has a Gaussian likelihood, and this similarity is not one; use "
+            f"similarity: expected 'ssd' or 'lncc-likelihood', got {describe(similarity)!r}: "
+            f"posterior={posterior!r} needs a likelihood, which this similarity is not; use "
             "posterior='predictive', or register at a given alpha"
         )
     if model.space == "full" and given["jacobian"] == "exact":
@@ -126,15 +137,22 @@ def _mode(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
             "jacobian: expected 'approximate' with space='full'; got 'exact', which needs "
             "linearized shooting in the band"
         )
+    profile = isinstance(given["sigma"], str) and given["sigma"] == PROFILE
+    if profile and posterior != "marginal":
+        raise InputError(
+            f"sigma: expected a number or 'estimate' with posterior={posterior!r}; got 'profile'"
+        )
+    sigma = "estimate" if profile else given["sigma"]
     limit = MAX_ITERATIONS if given["max_iterations"] is None else given["max_iterations"]
     return AlphaOptions(
         posterior,
         model,
-        noise_of(given["sigma"], given["decimation"]),
+        likelihood_noise(similarity, sigma, given["decimation"]),
         START if given["alpha0"] is None else given["alpha0"],
         _prior(given["alpha_prior"]),
         _descent_options(given["optimizer"], posterior, model),
         (limit,) * 3,
+        profile,
     )
 
 

@@ -14,6 +14,7 @@ from fourierreg.optim.root import (
 )
 from fourierreg.registration.algorithm_1 import Descent
 from fourierreg.registration.multiresolution import SEARCH_TOLERANCE
+from fourierreg.registration.predictive_search import contradiction
 
 LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: the limits of the search
 ALPHA_TOLERANCE, REFINEMENT_TOLERANCE = 0.03, 0.1  # of ln α, on the search grid and the finest
@@ -61,15 +62,21 @@ class AlphaSearch:
         `lower` and `upper` ln α.
     max_iterations : int
         Of one fit.
+    profile : bool
+        Whether the noise is estimated anew at every α (its profile likelihood).
     """
 
-    def __init__(self, state, posterior, exact, num_probes, prior, start, limits, max_iterations):
+    def __init__(
+        self, state, posterior, exact, num_probes, prior, start, limits, max_iterations, profile
+    ):
+        self.profile = profile
         self.state, self.posterior, self.exact = state, posterior, exact
         self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
         smooth = state.noises.needs_continuation and state.metric.band.ndim == 2
         self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
         self.visited = {}
         self.limits = limits
+        self.doubt = None  # a sentence, where held-out voxels contradict α
 
     def slope_at(self, level, log_alpha):
         """dF/d ln α at another α, with the velocity re-optimized (coroutine).
@@ -90,7 +97,12 @@ class AlphaSearch:
         yield from state.move_to(log_alpha, level)
         if state.evaluation is None:
             yield from state.descend(level, max_iterations=self.max_iterations)
-        yield from state.fit(level, max_iterations=self.max_iterations)
+        if self.profile:
+            yield from state.settle_noise(
+                level, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations
+            )
+        else:
+            yield from state.fit(level, max_iterations=self.max_iterations)
         self.visited[log_alpha] = state.state()
         return (yield from self.slope(level))
 
@@ -109,7 +121,8 @@ class AlphaSearch:
         that of the image's own voxels: α is corrected with it on the finest grid.
         """
         state, level, finest = self.state, self.state.search_level, self.state.finest
-        estimated, reference = state.noises.is_estimated(level), math.log(REFERENCE_ALPHA)
+        estimated = state.noises.is_estimated(level) and not self.profile
+        reference = math.log(REFERENCE_ALPHA)
         for _ in range(MAX_ROUNDS):
             if estimated:
                 yield from self.settle_noise(level, reference)
@@ -119,6 +132,8 @@ class AlphaSearch:
                 break
         else:  # noise and α still move each other
             root = root._replace(ending=NOT_CONVERGED)
+        if root.found and math.isfinite(root.sd):
+            self.doubt = yield from contradiction(state, root.log_alpha)
         if math.isfinite(root.sd) and level < finest and state.noises.given is not None:
             state.estimate_noise(finest)
             root = yield from self.refine(root, slope)

@@ -26,6 +26,7 @@ def assemble(
     evidence=0,
     interval=None,
     problem=None,
+    doubt=None,
     budgeted=False,
     posterior=None,
 ):
@@ -47,6 +48,8 @@ def assemble(
         Of α, where it was inferred.
     problem : str, optional
         A sentence on what went wrong in the search for α.
+    doubt : str, optional
+        A sentence on the α of a search that did not fail.
     budgeted : bool
         Whether the limits of the iterations are those of a quality, so that they may be reached.
     posterior : str, optional
@@ -59,12 +62,13 @@ def assemble(
     displacement, inverse = domain.crop(u), domain.crop(invert(u, metric.band.spacing))
     folds = int(state.xp.sum(determinant <= 0))
     log_evidence, error = _log_evidence(state, exact, evidence) if evidence else (None, None)
-    warnings = [*doubts(state, determinant), *_failures(state, problem, folds, budgeted)]
+    failures = [*doubts(state, determinant), *_failures(state, problem, folds, budgeted)]
+    warnings = failures if doubt is None else [*failures, doubt]
     return Registration(
         alpha=metric.alpha,
         alpha_interval=interval,
-        sigma=state.noise.sigma if state.gaussian else None,
-        decimation=state.noise.decimation if state.gaussian else None,
+        sigma=state.noise.sigma if inputs.problem.similarity.gaussian else None,
+        decimation=state.noise.decimation if state.likelihood else None,
         weight=state.noise.weight,
         model=inputs.model.with_fields(num_steps=state.num_steps),
         flow_error=state.flow_error if state.chooses_steps else None,
@@ -78,7 +82,7 @@ def assemble(
         log_evidence=log_evidence,
         log_evidence_error=error,
         history=tuple(state.history),
-        converged=not warnings,
+        converged=not failures,
         status=" ".join(warnings) or _success(state, interval, budgeted),
         warnings=tuple(warnings),
         posterior=posterior,

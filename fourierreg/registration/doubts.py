@@ -53,7 +53,7 @@ def doubts(state: Multiresolution, determinant: Array) -> list[str]:
             "Source and target are equal: there is nothing to register, and they do not determine "
             "alpha."
         )
-    elif state.gaussian:
+    elif problem.similarity.gaussian:
         found += _disagreement(
             _correlation(before, target, inside), _correlation(after, target, inside)
         )

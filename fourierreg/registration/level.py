@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 from fourierreg.backend import Array, array_module
-from fourierreg.image.voxels import residual_and_force
 from fourierreg.model.evaluation import Evaluation
 from fourierreg.model.problem import Problem
 from fourierreg.registration.pyramid import at_shape, coarse_modes, mask_at_shape
@@ -31,12 +30,12 @@ class Level(NamedTuple):
     modes: tuple[int, ...]
 
     def residual(self, evaluation: Evaluation | None) -> Array:
-        """S∘φ₁⁻¹ - T; S - T without an evaluation."""
+        """What the likelihood takes for noise; of the undeformed source without an evaluation."""
         problem = self.problem
-        if evaluation is None:
-            return problem.undeformed - problem.target
-        u = problem.displacement(evaluation.geodesic)
-        return residual_and_force(problem.source, problem.target, u, problem.spacing)[0]
+        moved = problem.undeformed if evaluation is None else problem.deformed(evaluation.geodesic)
+        return problem.similarity.residual(
+            moved, problem.target, problem.statistics, problem.mask
+        )
 
 
 def level_of(

@@ -155,7 +155,7 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
         "searches": not predictive,
     }
     state = Multiresolution(inputs.problem, inputs.metric, options.noise, callback, **manner)
-    root = yield from _search(state, options, exact, given.num_probes)
+    root, doubt = yield from _search(state, options, exact, given.num_probes)
     interval = math.nan, math.nan
     if root.found and math.isfinite(root.sd):
         root = root._replace(error=math.hypot(root.error, DISCRETIZATION_ERROR))
@@ -171,6 +171,7 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
         evidence=given.num_probes if given.evidence else 0,
         interval=interval,
         problem=failed_search(root, options.posterior, options.alpha0, state.noise.estimated),
+        doubt=doubt,
         budgeted=predictive and given.max_iterations is None,
         posterior=options.posterior,
     )
@@ -179,11 +180,12 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
 def _search(
     state: Multiresolution, options: AlphaOptions, exact: bool, num_probes: int
 ) -> Coroutine:
-    """Search for α and register at it (coroutine); returns the `Root`."""
+    """Search for α and register at it (coroutine); returns the `Root`, and a sentence where
+    held-out voxels contradict it."""
     start, limits = math.log(options.alpha0), _limits(options)
     if options.posterior == "predictive":
         predictive = PredictiveSearch(state, start, limits, options.iterations)
-        return (yield from predictive.run())
+        return (yield from predictive.run()), None
     search = AlphaSearch(
         state,
         options.posterior,
@@ -193,10 +195,11 @@ def _search(
         start,
         limits,
         options.iterations[0],
+        options.profile,
     )
     if options.descent is not None:
-        return (yield from search.run_algorithm_1(options.descent))
-    return (yield from search.run())
+        return (yield from search.run_algorithm_1(options.descent)), None
+    return (yield from search.run()), search.doubt
 
 
 def _limits(options: AlphaOptions) -> dict[str, float]:

@@ -86,8 +86,8 @@ class Multiresolution:
         self.evaluation = self._derivative = self._memory = None
         self.fitted_level = None  # of the last fit, if the state is its result
         self.remaining = math.nan  # decrease of the energy to be expected of further iterations
-        self.gaussian = problem.similarity.gaussian
-        self.noises = PairNoise(noise, self.gaussian, self.levels)
+        self.likelihood = problem.similarity.likelihood
+        self.noises = PairNoise(noise, self.likelihood, self.levels)
         self.estimate_noise(0)
         self.history, self.began = [], time.perf_counter()
         self.converged = self.at_boundary = False
@@ -208,18 +208,18 @@ class Multiresolution:
         self.evaluation = self._derivative = self.fitted_level = None
 
     def state(self):
-        """α, velocity and evaluation, for `restore`."""
-        return self.metric, self.velocity, self.evaluation, self._derivative
+        """α, velocity, evaluation and noise, for `restore`."""
+        return self.metric, self.velocity, self.evaluation, self._derivative, self.noise
 
     def restore(self, state):
         """Go back to a `state`."""
-        self.metric, self.velocity, self.evaluation, self._derivative = state
+        self.metric, self.velocity, self.evaluation, self._derivative, self.noises.present = state
 
     @property
     def tolerance(self):
         """Tolerance of fits that end a registration: `TOLERANCE`, or more where the energy, half a
         χ² of ρM degrees of freedom, is known no better."""
-        if not self.gaussian:
+        if not self.likelihood:
             return TOLERANCE
         independent = self.noise.decimation / self.noise.voxel_ratio * self.num_voxels
         deviation = math.sqrt(0.5 * independent / self.metric.band.degrees_of_freedom)
@@ -262,7 +262,7 @@ class Multiresolution:
 
     def objective(self, prior, likelihood, metric=None):
         """Negative log posterior of (v₀, α), Eq. 6 (E1 to E3); Eq. 3 where there is no σ."""
-        if not self.gaussian:
+        if not self.likelihood:
             return prior + likelihood
         metric = self.metric if metric is None else metric
         p, s = metric.band.degrees_of_freedom, metric.velocity_scale

@@ -17,8 +17,8 @@ class PairNoise:
     ----------
     noise : Noise
         Given, or to be estimated.
-    gaussian : bool
-        Whether the similarity has a σ; without one the weight is given and stays.
+    likelihood : bool
+        Whether the similarity is one; otherwise the weight is given and stays.
     levels : list of Level
         Coarse to fine.
 
@@ -31,14 +31,14 @@ class PairNoise:
         residual where that is larger: resampled images do not deform exactly as the images do.
     """
 
-    def __init__(self, noise: Noise, gaussian: bool, levels: list[Level]):
+    def __init__(self, noise: Noise, likelihood: bool, levels: list[Level]):
         self.present, self.given = noise, None if noise.estimated else noise
-        self.gaussian, self.levels, self.given_from = gaussian, levels, len(levels) - 1
+        self.likelihood, self.levels, self.given_from = likelihood, levels, len(levels) - 1
         self.initial_weight = self._start(self.given_from, None)
 
     def is_estimated(self, level: int) -> bool:
         """Whether the noise of a grid is estimated from the residual there."""
-        return self.gaussian and (self.given is None or level < self.given_from)
+        return self.likelihood and (self.given is None or level < self.given_from)
 
     def estimate(self, level: int, evaluation: Evaluation | None) -> float:
         """Estimate σ and ρ from the residual on a grid; returns |change of ln(ρ/σ²)|.
@@ -71,14 +71,14 @@ class PairNoise:
     @property
     def needs_continuation(self) -> bool:
         """Whether the given weight is far from what the unregistered images suggest."""
-        if self.given is None or not self.gaussian:
+        if self.given is None or not self.likelihood:
             return False
         return self.initial_weight * CONTINUATION_FACTOR < self.given.weight
 
     def continuation(self, level: int, evaluation: Evaluation | None) -> list[Noise]:
         """Noises of the fits that precede the one at the given noise on a grid: their weights grow
         tenfold from what the residual suggests."""
-        if self.given is None or not self.gaussian or self.is_estimated(level):
+        if self.given is None or not self.likelihood or self.is_estimated(level):
             return []
         weight, noises = self._start(level, evaluation), []
         while weight * CONTINUATION_FACTOR < self.given.weight:

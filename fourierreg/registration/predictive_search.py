@@ -1,5 +1,9 @@
 """The α whose registration of half of the voxels predicts the other half best."""
 
+import math
+
+from scipy import stats
+
 from fourierreg.optim.batching import Coroutine
 from fourierreg.optim.bracket import find_minimum
 from fourierreg.registration.multiresolution import Multiresolution
@@ -7,6 +11,7 @@ from fourierreg.registration.quality import fit_to_quality
 from fourierreg.registration.tasks import HeldOut
 
 ITERATIONS = 40  # of a fit to half of the voxels
+CLEAR_GAIN = 0.05  # of the dissimilarity of held-out voxels, at half of an α
 MODES = 24  # at most, of such a fit: enough to tell what is too rough
 
 
@@ -39,7 +44,7 @@ class PredictiveSearch:
         """α, then the registration at that α (coroutine); returns the `Root`."""
         state, level = self.state, self.state.search_level
         yield from state.move_to(self.start, 0)
-        if state.gaussian:  # σ is that of a registration at the first α
+        if state.likelihood:  # the noise is that of a registration at the first α
             options = {"max_iterations": self.iterations[1]}
             yield from state.descend(level, **options)
             yield from state.settle_noise(level, tolerance=state.tolerance, **options)
@@ -52,17 +57,46 @@ class PredictiveSearch:
         return root
 
     def losses_at(self, log_alpha: float) -> Coroutine:
-        """Dissimilarity of held-out voxels in each part of the image (coroutine)."""
-        state, level = self.state, self.state.search_level
-        state.reset()
-        yield from state.move_to(log_alpha, level)
-        modes = tuple(min(MODES, n) for n in state.levels[level].modes)
-        metric = state.metric.with_modes(modes)
-        shape = (1, metric.band.ndim, *metric.band.coefficient_shape)
-        start = state.xp.zeros(shape, dtype=complex)
-        problem, inside = state.problem(level), state.levels[level].inside
+        """As the function of that name."""
+        return (yield from losses_at(self.state, log_alpha))
 
-        def record(prior: float, likelihood: float, norm: float) -> None:
+
+def losses_at(state: Multiresolution, log_alpha: float, recorded: bool = True) -> Coroutine:
+    """Dissimilarity of held-out voxels in each part of the image on the search grid, at the
+    present noise (coroutine); leaves the state at that α and without a velocity."""
+    level = state.search_level
+    state.reset()
+    yield from state.move_to(log_alpha, level)
+    modes = tuple(min(MODES, n) for n in state.levels[level].modes)
+    metric = state.metric.with_modes(modes)
+    shape = (1, metric.band.ndim, *metric.band.coefficient_shape)
+    start = state.xp.zeros(shape, dtype=complex)
+    problem, inside = state.problem(level), state.levels[level].inside
+
+    def record(prior: float, likelihood: float, norm: float) -> None:
+        if recorded:
             state.record(prior, likelihood, norm, problem)
 
-        return (yield HeldOut(problem, metric, start, inside, ITERATIONS, record))
+    return (yield HeldOut(problem, metric, start, inside, ITERATIONS, record))
+
+
+def contradiction(state: Multiresolution, log_alpha: float) -> Coroutine:
+    """A sentence where held-out voxels say clearly that an α inferred otherwise is too large, or
+    None (coroutine); the state is as before.
+
+    That is how a posterior fails whose noise is anatomy that is not matched yet. Too small an α is
+    not found out, because the fits to half of the voxels are short.
+    """
+    saved, fitted_level = state.state(), state.fitted_level
+    here = yield from losses_at(state, log_alpha, recorded=False)
+    at_half = yield from losses_at(state, log_alpha + math.log(0.5), recorded=False)
+    state.restore(saved)
+    state.fitted_level = fitted_level
+    gain = (here - at_half) / abs(here.sum())
+    if gain.sum() <= CLEAR_GAIN or stats.ttest_1samp(gain, 0.0).pvalue >= 0.05:
+        return None
+    return (
+        "Held-out voxels contradict this alpha: at half of it the registration of half of the "
+        f"voxels predicts the other half {100 * gain.sum():.0f} % better; use "
+        "posterior='predictive'."
+    )

@@ -29,7 +29,8 @@ class Quality:
     alpha : float
         α of a registration to which none is given; it belongs to the model.
     weight : float or None
-        γ of Eq. 3; None for ρ/σ² of an estimated noise.
+        γ of Eq. 3 for images of 128 voxels along each axis (`noise_or_weight`); None for ρ/σ² of an
+        estimated noise.
     iterations : tuple of three int
         Limits of the fits on the grids coarser than the search grid (64³ for a brain), on that
         grid, and on finer ones. Zero leaves a grid out.
@@ -44,10 +45,15 @@ class Quality:
 _LOCAL = LocalCorrelation()
 QUALITIES = {
     "fast": Quality(Model(modes=24, power=1.5, similarity=_LOCAL), 10.0, 0.1, (60, 40, 4)),
-    "default": Quality(Model(modes=32, power=1.5, similarity=_LOCAL), 8.0, 0.1, (60, 50, 12)),
+    "default": Quality(Model(modes=40, power=1.5, similarity=_LOCAL), 6.0, 0.1, (60, 40, 16)),
     "accurate": Quality(Model(modes=48, power=1.5, similarity=_LOCAL), 8.0, 0.1, (60, 60, 25)),
     "paper": Quality(Model(modes=16, integrator="euler", num_steps=10), 3.0),
 }
+
+
+def shape_of(image: Any) -> tuple[int, ...]:
+    """Voxels along each axis of an image that was given, () where it does not say."""
+    return tuple(getattr(image, "shape", ()))[:3]
 
 
 def quality_of(quality: str | Quality | None) -> Quality:
@@ -72,7 +78,7 @@ def setting_of(quality: str | Quality | None, model: Model | None, target: Any) 
             )
         return Quality(model, START)
     setting = quality_of(quality)
-    modes, smallest = setting.model.modes, min(getattr(target, "shape", ())[:3], default=math.inf)
+    modes, smallest = setting.model.modes, min(shape_of(target), default=math.inf)
     if isinstance(modes, int) and smallest < modes:
         return replace(setting, model=setting.model.with_fields(modes=int(smallest)))
     return setting
@@ -86,7 +92,7 @@ def fit_to_quality(state: Multiresolution, iterations: tuple[int, int, int]) -> 
         part = 0 if level < search else 1 if level == search else 2
         return {"max_iterations": iterations[part]}
 
-    if not state.gaussian:
+    if not state.likelihood:
         for level in range(finest + 1):
             if limit(level)["max_iterations"]:
                 yield from state.fit(level, tolerance=state.tolerance, **limit(level))

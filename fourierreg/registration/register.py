@@ -13,7 +13,7 @@ from fourierreg.registration.assembly import assemble
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.options import check_likelihood, noise_or_weight, sample_count
-from fourierreg.registration.quality import Quality, fit_to_quality, setting_of
+from fourierreg.registration.quality import Quality, fit_to_quality, setting_of, shape_of
 from fourierreg.registration.result import Record, Registration
 
 NUM_PROBES = 8  # for `log_evidence` of large bands
@@ -74,7 +74,8 @@ def register(
         ``sigma="estimate"``, else 1, the paper's.
     weight : float, optional
         The paper's γ of Eq. 3; for "ssd" instead of `sigma` and `decimation`. By default that of
-        the quality, or `WEIGHTS` of `fourierreg.registration.options` for similarities without σ.
+        the quality, or `WEIGHTS` of `fourierreg.registration.options` for similarities without σ,
+        each times (128³ / voxels of the image): the sum over voxels stands for an integral.
     mask : bool array, optional
         Voxels of the target that count.
     pad : bool
@@ -111,9 +112,15 @@ def register(
     samples = sample_count(uncertainty, model)
     if evidence:
         check_likelihood("evidence", model)
-    if weight is None and model.similarity == setting.model.similarity:
-        weight = setting.weight
-    noise = noise_or_weight(model.similarity, sigma, decimation, weight)
+    own = model.similarity == setting.model.similarity
+    noise = noise_or_weight(
+        model.similarity,
+        sigma,
+        decimation,
+        weight,
+        default=setting.weight if own else None,
+        shape=shape_of(target),
+    )
     alpha = setting.alpha if alpha is None else alpha
     inputs = read_inputs(source, target, model, alpha=alpha, spacing=spacing, mask=mask, pad=pad)
     manner = {"inside": inputs.inside, "chooses_steps": model.chooses_steps}

@@ -10,6 +10,7 @@ from fourierreg.image.similarity import (
     SIMILARITIES,
     Correlation,
     LocalCorrelation,
+    LocalLikelihood,
     MutualInformation,
     SumOfSquares,
     name_of,
@@ -24,6 +25,7 @@ ALL = {
     "ssd": SumOfSquares(),
     "ncc": Correlation(),
     "lncc": LocalCorrelation(radius=2),
+    "lncc-likelihood": LocalLikelihood(radius=2),
     "mi": MutualInformation(bins=16),
 }
 

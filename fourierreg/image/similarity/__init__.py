@@ -13,6 +13,7 @@ from fourierreg.errors import InputTypeError
 from fourierreg.image.similarity.base import Similarity
 from fourierreg.image.similarity.correlation import Correlation
 from fourierreg.image.similarity.local_correlation import LocalCorrelation
+from fourierreg.image.similarity.local_likelihood import LocalLikelihood
 from fourierreg.image.similarity.mutual_information import MutualInformation
 from fourierreg.image.similarity.sum_of_squares import SumOfSquares
 from fourierreg.image.similarity.unavailable import UnavailableSimilarity
@@ -21,6 +22,7 @@ __all__ = [
     "SIMILARITIES",
     "Correlation",
     "LocalCorrelation",
+    "LocalLikelihood",
     "MutualInformation",
     "Similarity",
     "SumOfSquares",
@@ -34,6 +36,7 @@ SIMILARITIES: dict[str, type[Similarity]] = {
     "ssd": SumOfSquares,
     "ncc": Correlation,
     "lncc": LocalCorrelation,
+    "lncc-likelihood": LocalLikelihood,
     "mi": MutualInformation,
 }
 

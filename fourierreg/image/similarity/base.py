@@ -15,7 +15,8 @@ FLOOR = 1e-3  # of an image's variance: lower bound of the variance of a window
 class Similarity(ABC):
     """Base class of the similarities: one method per quantity that a registration needs."""
 
-    gaussian: ClassVar[bool] = False  # whether γ/2 Dist is a Gaussian negative log likelihood
+    gaussian: ClassVar[bool] = False  # whether γ is ρ/σ², σ the noise of the images
+    likelihood: ClassVar[bool] = False  # whether γ/2 Dist is a negative log likelihood
     capturable: ClassVar[bool] = False  # whether a CUDA graph can hold it (`CapturedGraph`)
 
     def statistics(
@@ -55,6 +56,13 @@ class Similarity(ABC):
     ) -> Any:
         """½ d²Dist/dI² near a good match, broadcastable over the voxels. It only scales the
         unknowns of the optimizer."""
+
+    def residual(
+        self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
+    ) -> Array:
+        """What a likelihood takes for noise, (pairs, N_1, …, N_d), from which ρ is estimated, and σ
+        where it has one."""
+        return masked(deformed - target, mask)
 
 
 def _voxel_axes(field: Array) -> tuple[int, ...]:

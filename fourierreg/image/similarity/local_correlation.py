@@ -85,7 +85,7 @@ class LocalCorrelation(Similarity):
         centered = masked(target - (total(masked(target, mask)) / count).astype(kind), mask)
         centered = xp.ascontiguousarray(centered).reshape(shape)
         size, sums, squares = (
-            _window_sum(field, radii, xp) for field in (inside, centered, centered * centered)
+            window_sum(field, radii) for field in (inside, centered, centered * centered)
         )
         voxels = xp.maximum(size, 1)
         mean = sums / voxels
@@ -103,23 +103,17 @@ class LocalCorrelation(Similarity):
         self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> tuple[Array, Array]:
         """Σ (1 - r²), and its exact derivative: a voxel counts in all windows that contain it."""
-        xp, known = array_module(deformed, target), statistics
-        image = _volume(deformed, xp)
-        terms = _terms(image, known, xp)
-        sums = _spread(terms, known, xp)
-        half = xp.empty_like(image)
-        fields = [image, known.target, known.inside, known.shift, sums]
-        _launch("window_derivative", fields, known.radii[:1], half, axis=0)
-        value = known.count - voxel_sums(terms[:, 3])
-        return value, half.reshape(deformed.shape)
+        image = volume(deformed)
+        terms = window_terms(image, statistics)
+        half = derivative_of_terms(terms, image, statistics)
+        return statistics.count - voxel_sums(terms[:, 3]), half.reshape(deformed.shape)
 
     def curvature(
         self, deformed: Array, target: Array, statistics: Any, mask: Array | None = None
     ) -> Any:
         """Σ of r² / (sum of squares of I) over the windows that contain a voxel."""
-        xp, known = array_module(deformed, target), statistics
-        terms = _terms(_volume(deformed, xp), known, xp)
-        return _window_sum(terms[:, 0], known.radii, xp).reshape(deformed.shape)
+        terms = window_terms(volume(deformed), statistics)
+        return window_sum(terms[:, 0], statistics.radii).reshape(deformed.shape)
 
     def _radii(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
         """Radius along the three axes in voxels."""
@@ -128,9 +122,9 @@ class LocalCorrelation(Similarity):
         return (0,) * (3 - len(radii)) + tuple(radii)
 
 
-def _terms(image: Array, known: WindowStatistics, xp: Any) -> Array:
-    """The terms of every window (the kernel `window_terms`), (pairs, 4, N_1, N_2, N_3)."""
-    pairs, *grid = image.shape
+def window_terms(image: Array, known: WindowStatistics) -> Array:
+    """The terms of every window (the kernel of that name), (pairs, 4, N_1, N_2, N_3)."""
+    xp, (pairs, *grid) = array_module(image), image.shape
     moments = xp.empty((pairs, 3, *grid), dtype=image.dtype)
     fields = [image, known.target, known.inside, known.shift]
     _launch("window_moments", fields, known.radii[1:], moments, axis=1)
@@ -140,12 +134,16 @@ def _terms(image: Array, known: WindowStatistics, xp: Any) -> Array:
     return terms
 
 
-def _spread(terms: Array, known: WindowStatistics, xp: Any) -> Array:
-    """Sums of three terms over windows in the planes, (pairs, 3, N_1, N_2, N_3)."""
-    pairs, _, *grid = terms.shape
+def derivative_of_terms(terms: Array, image: Array, known: WindowStatistics) -> Array:
+    """Half the derivative of a sum over windows with respect to the image (the kernel
+    `window_derivative`), (pairs, N_1, N_2, N_3)."""
+    xp, (pairs, _, *grid) = array_module(terms), terms.shape
     sums = xp.empty((pairs, 3, *grid), dtype=terms.dtype)
     _launch("window_spread", [terms], known.radii[1:], sums, axis=1, fields=3)
-    return sums
+    half = xp.empty_like(image)
+    fields = [image, known.target, known.inside, known.shift, sums]
+    _launch("window_derivative", fields, known.radii[:1], half, axis=0)
+    return half
 
 
 def _launch(
@@ -165,8 +163,9 @@ def _launch(
     )
 
 
-def _window_sum(field: Array, radii: Sequence[int], xp: Any) -> Array:
+def window_sum(field: Array, radii: Sequence[int]) -> Array:
     """Sum over the window around every voxel, (pairs, N_1, N_2, N_3); not in every iteration."""
+    xp = array_module(field)
     for axis, radius in enumerate(radii, start=1):
         field = sum(xp.roll(field, k, axis=axis) for k in range(-radius, radius + 1))
     return xp.ascontiguousarray(field)
@@ -177,6 +176,6 @@ def _shape_3d(image: Array) -> tuple[int, ...]:
     return (image.shape[0], *[1] * (4 - image.ndim), *image.shape[1:])
 
 
-def _volume(image: Array, xp: Any) -> Array:
-    """Images as contiguous volumes."""
-    return xp.ascontiguousarray(image).reshape(_shape_3d(image))
+def volume(image: Array) -> Array:
+    """Images as contiguous volumes, (pairs, N_1, N_2, N_3)."""
+    return array_module(image).ascontiguousarray(image).reshape(_shape_3d(image))

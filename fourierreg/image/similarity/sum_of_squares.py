@@ -14,6 +14,7 @@ class SumOfSquares(Similarity):
     """Dist = Σ (I - T)²: with γ = ρ/σ² the Gaussian likelihood of Eq. 4, erratum E1."""
 
     gaussian: ClassVar[bool] = True
+    likelihood: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
 
     def value_and_force(
