@@ -18,8 +18,12 @@ from fourierreg.registration.predictive_search import contradiction
 
 LOWEST, HIGHEST = 1 / 300, 3300.0  # times alpha0: the limits of the search
 ALPHA_TOLERANCE, REFINEMENT_TOLERANCE = 0.03, 0.1  # of ln α, on the search grid and the finest
+LOOSE_TOLERANCE = 0.5  # of fits on a search grid on which a given noise does not hold
+FIRST_REFINEMENT = 2  # times the limit of iterations of a fit
 MAX_ROUNDS = 5
-REFERENCE_ALPHA = 3.0  # at which σ and ρ are estimated first, whatever alpha0
+# At which σ and ρ are estimated first, and where a search starts on a grid on which a given noise
+# does not hold yet, whatever alpha0: such fits depend on where they come from.
+REFERENCE_ALPHA = 3.0
 NOISE_RANGE = 0.25  # of ln α, from where the noise was estimated
 SMOOTH_START = 4.0  # times alpha0: in 2D, with a strong likelihood, roughness is hard to lose
 
@@ -74,6 +78,10 @@ class AlphaSearch:
         self.num_probes, self.prior, self.max_iterations = num_probes, prior, max_iterations
         smooth = state.noises.needs_continuation and state.metric.band.ndim == 2
         self.log_alpha = start + (math.log(SMOOTH_START) if smooth else 0.0)
+        tolerance = SEARCH_TOLERANCE
+        if state.noises.given is not None and state.noises.is_estimated(state.search_level):
+            self.log_alpha, tolerance = math.log(REFERENCE_ALPHA), LOOSE_TOLERANCE
+        self.search_options = {"tolerance": tolerance, "max_iterations": max_iterations}
         self.visited = {}
         self.limits = limits
         self.doubt = None  # a sentence, where held-out voxels contradict α
@@ -98,11 +106,9 @@ class AlphaSearch:
         if state.evaluation is None:
             yield from state.descend(level, max_iterations=self.max_iterations)
         if self.profile:
-            yield from state.settle_noise(
-                level, tolerance=SEARCH_TOLERANCE, max_iterations=self.max_iterations
-            )
+            yield from state.settle_noise(level, **self.search_options)
         else:
-            yield from state.fit(level, max_iterations=self.max_iterations)
+            yield from state.fit(level, **self.search_options)
         self.visited[log_alpha] = state.state()
         return (yield from self.slope(level))
 
@@ -132,7 +138,7 @@ class AlphaSearch:
                 break
         else:  # noise and α still move each other
             root = root._replace(ending=NOT_CONVERGED)
-        if root.found and math.isfinite(root.sd):
+        if root.found and math.isfinite(root.sd) and state.noises.given is None:
             self.doubt = yield from contradiction(state, root.log_alpha)
         if math.isfinite(root.sd) and level < finest and state.noises.given is not None:
             state.estimate_noise(finest)
@@ -182,8 +188,7 @@ class AlphaSearch:
         yield from state.move_to(log_alpha, level)
         if state.evaluation is None:
             yield from state.descend(level, max_iterations=self.max_iterations)
-        options = {"tolerance": SEARCH_TOLERANCE, "max_iterations": self.max_iterations}
-        yield from state.settle_noise(level, **options)
+        yield from state.settle_noise(level, **self.search_options)
         self.visited = {log_alpha: state.state()}
 
     def root(self, level):
@@ -210,9 +215,10 @@ class AlphaSearch:
         """
         state, finest = self.state, self.state.finest
         log_alpha, ratio = root.log_alpha, 1 / root.sd**2 / coarse_slope.frozen_curvature
-        for _ in range(MAX_ROUNDS):
+        for attempt in range(MAX_ROUNDS):
+            limit = self.max_iterations * (FIRST_REFINEMENT if attempt == 0 else 1)
             yield from state.move_to(log_alpha, finest)
-            yield from state.fit(finest, max_iterations=self.max_iterations)
+            yield from state.fit(finest, max_iterations=limit)
             slope = yield from self.slope(finest)
             curvature = ratio * slope.frozen_curvature
             if curvature <= 0:

@@ -33,9 +33,7 @@ class Level(NamedTuple):
         """What the likelihood takes for noise; of the undeformed source without an evaluation."""
         problem = self.problem
         moved = problem.undeformed if evaluation is None else problem.deformed(evaluation.geodesic)
-        return problem.similarity.residual(
-            moved, problem.target, problem.statistics, problem.mask
-        )
+        return problem.similarity.residual(moved, problem.target, problem.statistics, problem.mask)
 
 
 def level_of(

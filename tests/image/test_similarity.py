@@ -17,6 +17,7 @@ from fourierreg.image.similarity import (
     similarity_of,
 )
 from fourierreg.image.similarity.base import FLOOR
+from fourierreg.image.similarity.local_likelihood import SHARE
 from tests import laws
 from tests.fields import smooth_image
 
@@ -138,6 +139,7 @@ def test_local_correlation_is_pearsons_in_windows(shape, backend, inside):
     radius = 2
     deformed, target, source = images(shape)
     value, _ = evaluate(LocalCorrelation(radius), deformed, target, source, inside)
+    negative_log, _ = evaluate(LocalLikelihood(radius), deformed, target, source, inside)
     i, t, s = host(deformed, target, source)
     keep = np.ones(shape, bool) if inside is None else to_numpy(inside)[0]
 
@@ -150,7 +152,16 @@ def test_local_correlation_is_pearsons_in_windows(shape, backend, inside):
     across = mean(i * t) - mean(i) * mean(t)
     own = mean(i * i) - mean(i) ** 2 + FLOOR * s.var()
     other = mean(t * t) - mean(t) ** 2 + FLOOR * t[keep].var()
-    assert value == pytest.approx(np.sum((1 - across**2 / (own * other))[keep]), rel=1e-6)
+    squared = (across**2 / (own * other))[keep]
+    assert value == pytest.approx(np.sum(1 - squared), rel=1e-6)
+    assert negative_log == pytest.approx(np.sum(np.log(1 - SHARE * squared)), rel=1e-6)
+    # What a linear function of the window leaves of its center, over the rms of that.
+    measure = LocalLikelihood(radius)
+    gain = across / own
+    left = t - mean(t) - gain * (i - mean(i))
+    expected = left / np.sqrt(other * (1 - SHARE * across**2 / (own * other)))
+    found = measure.residual(deformed, target, known(measure, target, source, inside), inside)
+    np.testing.assert_allclose(to_numpy(found)[0][keep], expected[keep], rtol=1e-5, atol=1e-7)
 
 
 def test_mutual_information_of_gaussians(backend):
