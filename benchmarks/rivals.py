@@ -169,9 +169,9 @@ def row(pair, method, source, target, points):
     }
 
 
-def summary():
-    """Print the table, and the means of every method over the pairs."""
-    found = tables.read(TABLE)
+def summary(table):
+    """Print a table, and the means of every method over the pairs."""
+    found = tables.read(table)
     for r in found:
         print(
             f"{r['pair']} {r['method']:35s} {float(r['seconds']):6.1f} s  Dice {r['dice']}  "
@@ -192,6 +192,8 @@ def summary():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     brains.add_arguments(parser)
+    parser.add_argument("--table", default=TABLE, help="file in benchmarks/tables")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     if not options.summary:
@@ -202,10 +204,10 @@ def main():
             importlib.import_module(name)  # the import is not timed
         for name, source, target in brains.pairs(options):
             points = [brains.landmarks(options.data, one) for one in name.split("-")]
-            for method in METHODS:
-                if not tables.has(TABLE, pair=name, method=method):
-                    tables.append(TABLE, row(name, method, source, target, points))
-    summary()
+            for method in options.methods:
+                if not tables.has(options.table, pair=name, method=method):
+                    tables.append(options.table, row(name, method, source, target, points))
+    summary(options.table)
 
 
 if __name__ == "__main__":

@@ -31,16 +31,16 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
         "help": "geodesic (epdiff, default), or the flow of a stationary velocity",
     },
     "--similarity": {
-        "choices": ["ssd", "ncc", "lncc", "mi"],
-        "help": "sum of squares, global or local correlation, mutual information",
+        "choices": ["ssd", "ncc", "lncc", "lncc-likelihood", "mi"],
+        "help": "sum of squares, global or local correlation, the likelihood of images whose "
+        "windows have a gain, an offset and a variance, mutual information",
     },
     # the noise and α
-    "--sigma": {"default": "estimate", "help": 'noise σ, or "estimate" (default)'},
+    "--sigma": {"default": "estimate", "help": 'noise σ, "estimate" (default), or "profile"'},
     "--decimation": {"type": float, "help": "ρ, the fraction of independent voxels"},
     "--posterior": {
         "choices": ["predictive", "marginal", "joint"],
-        "help": "how α is inferred: from held-out voxels, or from a posterior of the Gaussian "
-        "likelihood",
+        "help": "how α is inferred: from held-out voxels, or from a posterior of a likelihood",
     },
     "--quality": {
         "choices": ["fast", "default", "accurate", "paper"],

@@ -34,7 +34,7 @@ def add_to(commands):
         "an option of the model, the noise or the prior from the marginal posterior.",
     )
     _add_pair_arguments(infer)
-    add_options(infer, "--quality", "--posterior", "--alpha0")
+    add_options(infer, "--quality", "--posterior", "--similarity", "--alpha0")
     infer.add_argument(
         "--alpha-prior",
         type=float,
@@ -81,7 +81,7 @@ def _map_alpha(options):
     the source to the target at it."""
     from fourierreg import map_alpha
 
-    parameters = given_fields(options, "quality", "posterior", "alpha0")
+    parameters = given_fields(options, "quality", "posterior", "similarity", "alpha0")
     parameters["alpha_prior"] = options.alpha_prior
     return _run_pair(options, map_alpha, {**parameters, **model_keywords(options)}, "inferring α")
 

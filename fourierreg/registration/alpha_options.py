@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fourierreg import checks
 from fourierreg.errors import InputError, InputTypeError
-from fourierreg.image.similarity import describe
+from fourierreg.image.similarity import describe, similarity_of
 from fourierreg.model.model import MODEL_KEYWORDS, Model, model_of
 from fourierreg.model.noise import Noise
 from fourierreg.registration.algorithm_1 import GradientDescent
@@ -68,6 +68,8 @@ def alpha_options(given: Mapping[str, Any], target: Any) -> AlphaOptions:
     posterior = given["posterior"]
     if posterior is None:
         others = any(_is_given(given, name) for name in LIKELIHOOD)
+        if given["similarity"] is not None:
+            others = similarity_of(given["similarity"]).likelihood
         posterior = "marginal" if others and given["quality"] is None else "predictive"
     checks.choice("posterior", posterior, POSTERIORS)
     checks.choice("jacobian", given["jacobian"], JACOBIANS)
@@ -157,7 +159,7 @@ def _mode(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
 
 
 def _model_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in MODEL_KEYWORDS}
+    return {name: given[name] for name in ("similarity", *MODEL_KEYWORDS)}
 
 
 def _prior(alpha_prior: Any) -> Gamma | None:

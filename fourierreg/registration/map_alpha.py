@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fourierreg.backend import Array
+from fourierreg.image.similarity import Similarity
 from fourierreg.model.model import Model
 from fourierreg.optim.batching import Coroutine, run
 from fourierreg.registration.algorithm_1 import GradientDescent
@@ -35,6 +36,7 @@ def map_alpha(
     posterior: str | None = None,
     spacing: float | Sequence[float] | None = None,
     modes: int | Sequence[int] | None = None,
+    similarity: str | Similarity | None = None,
     num_steps: int | None = None,
     velocity_scale: float | None = None,
     model: Model | None = None,
@@ -71,12 +73,16 @@ def map_alpha(
         and without a model of the noise. "marginal" integrates v₀ out by Laplace's method: nearly
         unbiased where images differ by a deformation of the prior and by noise. "joint" is the
         paper's Eq. 6 (errata E1 to E4, E7), whose optimum is biased upward and may not exist. The
-        latter two take the sum of squares alone. By default "predictive", or "marginal" where an
-        option is given that belongs to the Gaussian likelihood: `model` and its fields, `sigma`,
-        `decimation`, `alpha_prior`, `optimizer`, `jacobian`, `uncertainty`, `evidence` or
-        `max_iterations`.
-    spacing, modes, num_steps, velocity_scale, model, sigma, decimation
+        latter two take similarities that are likelihoods: "ssd", the default with them, and
+        "lncc-likelihood", whose windows have a gain, an offset and a variance of their own. By
+        default "predictive", or "marginal" where an option is given that belongs to a likelihood:
+        such a `similarity`, `model` and its fields, `sigma`, `decimation`, `alpha_prior`,
+        `optimizer`, `jacobian`, `uncertainty`, `evidence` or `max_iterations`.
+    spacing, modes, similarity, num_steps, velocity_scale, model, decimation
         As in `register`.
+    sigma : float, "estimate" or "profile"
+        Noise σ in units of intensity. "estimate" takes σ and ρ of a registration at α = 3, and
+        "profile" of one at every α.
     alpha0 : float, optional
         Where the search starts, by default at the quality's α, or 3; its limits are 1/300 and 3300
         times that.
@@ -117,17 +123,18 @@ def map_alpha(
     compare. It is inferred on the *search grid*: the images resampled to at most 300 000 voxels
     (64³ for a brain), which resolves the band at a fraction of the cost. It still belongs to a
     resolution, as resampling changes what counts as noise: real pairs resampled to 64³ beforehand
-    have a marginal α that is up to a third larger than at 128³ (benchmarks/labels.py); the
-    predictive one, whose γ is per voxel, changes several fold. Compare it between pairs of one
-    resolution only. Where σ is
+    have a marginal α that is up to a third larger than at 128³ (benchmarks/labels.py). Where σ is
     given, which is the noise of the images' own voxels, α is corrected on their own grid.
 
     For the posteriors an estimated noise is that of the residual of a registration at α = 3 on the
     search grid (or, if α turns out to differ by more than a quarter, at that α), and the interval
-    is conditional on it. It takes anatomy that is not matched yet for noise, so that on real pairs
-    α comes out too smooth: "predictive" is there for that. The noise of every iteration is in
-    `history`; `sigma` and `decimation` of the result are those of the final registration on the
-    images' own grid.
+    is conditional on it. It takes anatomy that is not matched yet for noise, so that between people
+    α comes out too smooth; with "profile" too. A warning says so where held-out voxels contradict
+    it. Below the best of a sweep of α, with everything else equal, Dice at the inferred α is .003
+    in the mean of twelve pairs with "predictive", .006 with "lncc-likelihood" (24 modes, c = 1.5),
+    .033 with "estimate" and .068 with "profile" (benchmarks/regret.py). The noise of every
+    iteration is in `history`; `sigma` and `decimation` of the result are those of the final
+    registration on the images' own grid.
 
     One pair is a batch of one: `map_alpha_batch` finds the same α for it.
     """
