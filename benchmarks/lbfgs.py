@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.model import Model
-from fourierreg.registration.fit import PRECONDITIONER_SHARE, WINDOW, fit
+from fourierreg.registration.fit import WINDOW, fit
+from fourierreg.registration.fit_rows import PRECONDITIONER_SHARE
 from fourierreg.registration.inputs import read_inputs
 from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.options import noise_of

@@ -3,12 +3,13 @@
 The estimate of one pair is a sequential algorithm: fit, take a slope, change α, fit again. It is
 written as a generator that yields a `Request` wherever it needs expensive work, and is sent the
 result. `run_all` drives many such coroutines, one per pair, and runs requests of the same kind as
-one batch; `run` drives one, whose requests are batches of one.
+one batch; `run` drives one, whose requests are batches of one. A batch of `OpenRequest` goes on as
+long as others of its kind come up (continuous batching).
 """
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from typing import Any, ClassVar
 
 Coroutine = Generator["Request", Any, Any]
@@ -35,6 +36,35 @@ class Request(ABC):
         """Run a batch; returns a result for each request, or the exception that it raised."""
 
 
+class OpenRequest(Request):
+    """Work in steps, whose batch others can join: a request that ends leaves its place to the next
+    one of its coroutine, or of another."""
+
+    repeatable: ClassVar[bool] = False
+
+    @staticmethod
+    def run(requests: Sequence[Any]) -> list[Any]:
+        """Run a batch that none joins."""
+        results: dict[int, Any] = {}
+        requests[0].run_open(requests, results.update, list)
+        return [results[place] for place in range(len(requests))]
+
+    @staticmethod
+    @abstractmethod
+    def run_open(requests: Sequence[Any], finish: Callable, join: Callable) -> None:
+        """Run a batch.
+
+        Parameters
+        ----------
+        requests : sequence of requests
+        finish : callable
+            To be called with (position, result or exception) pairs as requests end, each once.
+            Those that join later have the next positions.
+        join : callable
+            Returns requests that wait to join, perhaps none.
+        """
+
+
 def run(coroutine: Coroutine) -> Any:
     """Run one coroutine to its end; returns its result or raises its exception."""
     (result,) = run_all([coroutine])
@@ -59,47 +89,106 @@ def run_all(coroutines: Sequence[Coroutine]) -> list[Any]:
         For each the value it returned, or the exception that it ended with. A `MemoryError` ends
         the whole run: a smaller batch may fit.
     """
-    results: list[Any] = [None] * len(coroutines)
-    waiting: dict[int, Request] = {}
-    served = [0] * len(coroutines)
-
-    def resume(index: int, result: Any = None) -> None:
-        coroutine = coroutines[index]
-        try:
-            if isinstance(result, Exception):
-                waiting[index] = coroutine.throw(result)
-            else:
-                waiting[index] = coroutine.send(result)
-        except StopIteration as end:
-            results[index] = end.value
-        except MemoryError:
-            raise
-        except Exception as error:  # of one coroutine: the others go on
-            results[index] = error
-
+    scheduler = _Scheduler(coroutines)
     try:
-        for index in range(len(coroutines)):
-            resume(index)
-        while waiting:
-            chosen = _next_batch(waiting, served)
-            requests = [waiting.pop(index) for index in chosen]
-            for index, result in zip(chosen, _run_batch(requests), strict=True):
-                served[index] += 1
-                resume(index, result)
+        scheduler.run()
     finally:
         for coroutine in coroutines:
             coroutine.close()
-    return results
+    return scheduler.results
 
 
-def _next_batch(waiting: dict[int, Request], served: list[int]) -> list[int]:
-    """The coroutines whose requests are run next."""
-    batches: dict[Any, list[int]] = defaultdict(list)
-    for index, request in waiting.items():
-        key = index if request.batch_key is None else request.batch_key
-        batches[type(request), key].append(index)
-    largest = max(batches.values(), key=lambda batch: (len(batch), -min(served[i] for i in batch)))
-    return sorted(largest)
+class _Scheduler:
+    """Coroutines, what they wait for, and what they returned."""
+
+    def __init__(self, coroutines: Sequence[Coroutine]):
+        self.coroutines = coroutines
+        self.results: list[Any] = [None] * len(coroutines)
+        self.waiting: dict[int, Request] = {}
+        self.served = [0] * len(coroutines)
+
+    def run(self) -> None:
+        """Run all coroutines to their ends."""
+        for index in range(len(self.coroutines)):
+            self.resume(index)
+        while self.waiting:
+            chosen = self.largest(self.batches())
+            if isinstance(self.waiting[chosen[0]], OpenRequest):
+                self.run_open(chosen)
+            else:
+                self.run_closed(chosen)
+
+    def resume(self, index: int, result: Any = None) -> None:
+        """Send a coroutine the result that it waits for, until it waits for another or ends."""
+        coroutine = self.coroutines[index]
+        try:
+            if isinstance(result, Exception):
+                self.waiting[index] = coroutine.throw(result)
+            else:
+                self.waiting[index] = coroutine.send(result)
+        except StopIteration as end:
+            self.results[index] = end.value
+        except MemoryError:
+            raise
+        except Exception as error:  # of one coroutine: the others go on
+            self.results[index] = error
+
+    def kind(self, index: int) -> tuple:
+        """Waiting requests of the same kind can be run as one batch."""
+        request = self.waiting[index]
+        return type(request), index if request.batch_key is None else request.batch_key
+
+    def batches(self) -> dict[tuple, list[int]]:
+        """The coroutines that wait, by the kind of their requests."""
+        found: dict[tuple, list[int]] = defaultdict(list)
+        for index in sorted(self.waiting):
+            found[self.kind(index)].append(index)
+        return found
+
+    def largest(self, batches: dict[tuple, list[int]]) -> list[int]:
+        """The coroutines whose requests are run next."""
+
+        def rank(batch: list[int]) -> tuple[int, int]:
+            return len(batch), -min(self.served[index] for index in batch)
+
+        return max(batches.values(), key=rank)
+
+    def run_closed(self, chosen: list[int]) -> None:
+        """Run a batch, and resume its coroutines."""
+        requests = [self.waiting.pop(index) for index in chosen]
+        for index, result in zip(chosen, _run_batch(requests), strict=True):
+            self.served[index] += 1
+            self.resume(index, result)
+
+    def run_open(self, chosen: list[int]) -> None:
+        """Run a batch to which others of its kind are added while it runs."""
+        kind, places, unfinished = self.kind(chosen[0]), list(chosen), set(range(len(chosen)))
+
+        def finish(ended: Iterable[tuple[int, Any]]) -> None:
+            for place, result in ended:
+                unfinished.discard(place)
+                self.served[places[place]] += 1
+                self.resume(places[place], result)
+
+        def join() -> list[Request]:
+            while True:
+                batches = self.batches()
+                joining = batches.get(kind, [])
+                closed = {k: b for k, b in batches.items() if not issubclass(k[0], OpenRequest)}
+                if joining or not closed:
+                    break
+                self.run_closed(self.largest(closed))  # its coroutines may join afterwards
+            unfinished.update(range(len(places), len(places) + len(joining)))
+            places.extend(joining)
+            return [self.waiting.pop(index) for index in joining]
+
+        requests: list[Any] = [self.waiting.pop(index) for index in chosen]
+        try:
+            requests[0].run_open(requests, finish, join)
+        except MemoryError:
+            raise
+        except Exception as error:
+            finish([(place, error) for place in sorted(unfinished)])
 
 
 def _run_batch(requests: list[Request]) -> list[Any]:

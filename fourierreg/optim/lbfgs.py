@@ -6,15 +6,15 @@ captured graph: a few scalars per row are copied to the device, and a few come b
 recursion runs on the host, on inner products of the vectors (`limited_memory`).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from fourierreg.backend import Array, array_module, backend_of, to_numpy
+from fourierreg.backend import array_module, backend_of, to_numpy
 from fourierreg.backend.graphs import CapturedGraph
 from fourierreg.optim.limited_memory import CAPACITY, LimitedMemory
-from fourierreg.optim.vectors import CurvaturePairs, Vectors
+from fourierreg.optim.vectors import RowMinimum, Starts, Vectors
 
 ARMIJO = 1e-3  # fraction of the decrease along the slope that a step must achieve
 MAX_TRIALS = 20  # of a line search
@@ -22,47 +22,20 @@ REFUSED_SHRINKAGE = 0.5  # of a step to a point where the function has no value
 MAX_ACTIVE_SHARE = 0.75  # of the rows of a captured graph: below it finished rows are removed
 
 
-class RowMinimum(NamedTuple):
-    """Where a row stopped.
-
-    Attributes
-    ----------
-    x : array, (P,)
-    value : float
-    iterations : int
-    converged : bool
-        The value had stopped falling.
-    refused : bool
-        The last trial point had no value.
-    pairs : CurvaturePairs
-        For the start of a similar minimization.
-    """
-
-    x: Array
-    value: float
-    iterations: int
-    converged: bool
-    refused: bool
-    pairs: CurvaturePairs
-
-
 def minimize(
     objective: Callable,
     values_of: Callable,
-    x: Array,
-    value: np.ndarray,
-    gradient: Array,
-    inverse_diagonal: Array,
-    gamma: np.ndarray,
-    pairs: Sequence[CurvaturePairs | None],
+    starts: Starts,
     *,
-    min_decrease: float,
     window: int,
-    max_iterations: int,
     callback: Callable[[int, float], Any] | None = None,
+    finished: Callable | None = None,
+    more: Callable | None = None,
     capture: bool = True,
 ) -> list[RowMinimum]:
-    """Minimize a function of every row of `x`.
+    """Minimize a function of every row of `starts.x`.
+
+    Rows are numbered from zero, those that join later go on.
 
     Parameters
     ----------
@@ -71,19 +44,17 @@ def minimize(
         (n, P)) and can be captured as a graph (`CapturedGraph`).
     values_of : callable
         (scalars (n, k), rows), on the host -> values (n,); an infinite one refuses a point.
-    x : float array, (rows, P)
-    value, gradient : float arrays, (rows,) on the host and (rows, P)
-        At `x`; all values finite.
-    inverse_diagonal : float array, (rows, P)
-        Diagonal approximation of the inverse Hessian.
-    gamma : float array, (rows,), on the host
-        Factor of the diagonal until a row has a curvature pair.
-    pairs : sequence of CurvaturePairs or None
-        Initial memory of each row.
-    min_decrease, window, max_iterations
-        A row has converged when `window` iterations lower its value by less than `min_decrease`.
+    starts : Starts
+    window : int
+        Iterations over which the decrease of a value is judged.
     callback : callable, optional
         Called as callback(row, gradient norm) after every accepted step, in the order of rows.
+    finished : callable, optional
+        Called with a list of (row, `RowMinimum`) of rows that ended in the same step; nothing is
+        returned then.
+    more : callable, optional
+        Called with the rows that go on, where some have ended: returns `Starts` of others that
+        take their places, or None.
     capture : bool
         Whether `objective` can be captured.
 
@@ -91,20 +62,25 @@ def minimize(
     -------
     list of RowMinimum
     """
-    run = _Rows(objective, values_of, x, value, gradient, inverse_diagonal, gamma, pairs, capture)
-    minima: list[Any] = [None] * x.shape[0]
+    run = _Rows(objective, values_of, starts, capture)
+    run.build_iteration()
+    minima: dict[int, RowMinimum] = {}
     while run.active.any():
         accepted = run.step()
         if callback is not None:
             norms = run.memory.gradient_norms()
             for i in np.flatnonzero(accepted):
                 callback(int(run.rows[i]), float(norms[i]))
-        converged = run.stalled | np.array([_flat(v, window, min_decrease) for v in run.values])
-        done = run.active & (converged | (run.iterations >= max_iterations))
+        flat = [
+            _flat(v, window, least) for v, least in zip(run.values, run.min_decrease, strict=True)
+        ]
+        converged = run.stalled | np.array(flat)
+        done = run.active & (converged | (run.iterations >= run.max_iterations))
         if done.any():
-            for row, minimum in run.finish(np.flatnonzero(done), converged):
-                minima[row] = minimum
-    return minima
+            ended = run.finish(np.flatnonzero(done), converged)
+            (minima.update if finished is None else finished)(ended)
+            run.renew(more)
+    return [minima[row] for row in sorted(minima)]
 
 
 def _flat(values, window, min_decrease):
@@ -128,16 +104,20 @@ class _Rows:
         "coefficients",
         "slope",
         "length",
+        "min_decrease",
+        "max_iterations",
     )
 
-    def __init__(
-        self, objective, values_of, x, value, gradient, inverse_diagonal, gamma, pairs, capture
-    ):
+    def __init__(self, objective, values_of, starts, capture, first=0):
+        x, value, gradient, inverse_diagonal, gamma, pairs = starts[:6]
         self.xp, self.objective, self.values_of = array_module(x), objective, values_of
         self.capture = capture
         self.values = [[float(v)] for v in value]
         count = x.shape[0]
-        self.rows = np.arange(count)
+        self.rows, self.next_row = np.arange(first, first + count), first + count
+        self.min_decrease, self.max_iterations = (
+            np.broadcast_to(np.asarray(rule), count) for rule in starts[6:]
+        )
         self.vectors = vectors = Vectors(x, gradient, inverse_diagonal, pairs)
         counts = [0 if own is None else own.steps.shape[0] for own in pairs]
         self.memory = LimitedMemory(
@@ -148,9 +128,8 @@ class _Rows:
         self.refused, self.stalled, self.accepted = np.zeros((3, count), dtype=bool)
         self.slots = np.full(count, -1)
         self._choose_direction(self.active)
-        self._build_iteration()
 
-    def _build_iteration(self):
+    def build_iteration(self):
         """The device's part of an iteration, for the present rows."""
         vectors, rows, xp = self.vectors, self.rows, self.xp
         self.iterate = None  # frees the memory of the previous graph first
@@ -225,7 +204,7 @@ class _Rows:
         self._choose_direction(failed & had_memory)
 
     def finish(self, done, converged):
-        """(row, `RowMinimum`) of finished rows; once there are many they are removed."""
+        """(row, `RowMinimum`) of finished rows."""
         vectors, memory = self.vectors, self.memory
         vectors.write_control(self.accepted, self.slots, False, 0.0, 0.0, 0.0)
         vectors.advance()
@@ -242,11 +221,23 @@ class _Rows:
             )
             found.append((int(self.rows[i]), minimum))
         self.active[done] = False
-        left = np.flatnonzero(self.active)
-        at_once = backend_of(vectors.x) == "numpy"  # where there is no graph to capture again
-        if left.size and (at_once or left.size <= MAX_ACTIVE_SHARE * self.active.size):
-            self._select(left)
         return found
+
+    def renew(self, more):
+        """Replace finished rows by others, or remove them: at once where there is no graph to
+        capture again, else once there are many."""
+        left = np.flatnonzero(self.active)
+        at_once = backend_of(self.vectors.x) == "numpy"
+        if not at_once and left.size > MAX_ACTIVE_SHARE * self.active.size:
+            return
+        starts = None if more is None else more(self.rows[left])
+        if starts is None and not left.size:
+            return
+        if left.size:
+            self._select(left)
+        if starts is not None:
+            self._join(starts, fresh=not left.size)
+        self.build_iteration()
 
     def _select(self, keep):
         """Keep some rows only."""
@@ -255,4 +246,17 @@ class _Rows:
         for name in self.PER_ROW:
             setattr(self, name, getattr(self, name)[keep])
         self.values = [self.values[i] for i in keep]
-        self._build_iteration()
+
+    def _join(self, starts, fresh):
+        """Add rows, or take them instead of the present ones, all of which have finished."""
+        other = _Rows(self.objective, self.values_of, starts, self.capture, self.next_row)
+        self.next_row = other.next_row
+        if fresh:
+            self.vectors, self.memory, self.values = other.vectors, other.memory, other.values
+        else:
+            self.vectors.extend(other.vectors)
+            self.memory.extend(other.memory)
+            self.values += other.values
+        for name in self.PER_ROW:
+            own = [] if fresh else [getattr(self, name)]
+            setattr(self, name, np.concatenate([*own, getattr(other, name)]))

@@ -99,6 +99,11 @@ class LimitedMemory:
         order = np.argsort(self.insertion[row], kind="stable")
         return [slot for slot in order if self.insertion[row, slot] >= 0]
 
+    def extend(self, other):
+        """Add the rows of another."""
+        for name, value in vars(self).items():
+            setattr(self, name, np.concatenate([value, getattr(other, name)]))
+
     def select(self, rows):
         """Keep some rows only."""
         for name, value in vars(self).items():

@@ -1,6 +1,7 @@
 """The vectors of L-BFGS, one row per function, wherever the arrays live."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,59 @@ class CurvaturePairs(NamedTuple):
 
     steps: Array
     changes: Array
+
+
+class Starts(NamedTuple):
+    """Where minimizations of rows start.
+
+    Attributes
+    ----------
+    x : float array, (rows, P)
+    value, gradient : float arrays, (rows,) on the host and (rows, P)
+        At `x`; all values finite.
+    inverse_diagonal : float array, (rows, P)
+        Diagonal approximation of the inverse Hessian.
+    gamma : float array, (rows,), on the host
+        Factor of the diagonal until a row has a curvature pair.
+    pairs : sequence of CurvaturePairs or None
+        Initial memory of each row.
+    min_decrease, max_iterations : float and int, or arrays (rows,)
+        A row has converged when a window of iterations lowers its value by less than that; and the
+        limit of its iterations.
+    """
+
+    x: Array
+    value: np.ndarray
+    gradient: Array
+    inverse_diagonal: Array
+    gamma: np.ndarray
+    pairs: Sequence[CurvaturePairs | None]
+    min_decrease: Any
+    max_iterations: Any
+
+
+class RowMinimum(NamedTuple):
+    """Where a row stopped.
+
+    Attributes
+    ----------
+    x : array, (P,)
+    value : float
+    iterations : int
+    converged : bool
+        The value had stopped falling.
+    refused : bool
+        The last trial point had no value.
+    pairs : CurvaturePairs
+        For the start of a similar minimization.
+    """
+
+    x: Array
+    value: float
+    iterations: int
+    converged: bool
+    refused: bool
+    pairs: CurvaturePairs
 
 
 class Vectors:
@@ -88,6 +142,12 @@ class Vectors:
         """`CurvaturePairs` of a row in the order of its slots."""
         chosen = self.xp.asarray(np.asarray(slots, dtype=int))
         return CurvaturePairs(self.memory[row, 0][chosen], self.memory[row, 1][chosen])
+
+    def extend(self, other):
+        """Add the rows of others."""
+        for name, value in vars(self).items():
+            if name != "xp":
+                setattr(self, name, self.xp.concatenate([value, getattr(other, name)]))
 
     def select(self, rows):
         """Keep some rows only."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from fourierreg import checks
 from fourierreg.model.laplace import joint_slope
-from fourierreg.registration.fit import admissible_start
+from fourierreg.registration.fit_rows import admissible_start
 from fourierreg.spectral.band import inner
 
 GRADIENT_FLOOR = 1e-6  # squared norm below which a gradient has vanished, as printed

@@ -2,49 +2,20 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fourierreg.backend import Array, array_module, to_numpy
-from fourierreg.model.evaluation import Evaluation
-from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.problem import Problem
 from fourierreg.optim.lbfgs import minimize
-from fourierreg.optim.vectors import CurvaturePairs
-from fourierreg.spectral.band import inner, pack, packed_diagonal, unpack
+from fourierreg.optim.vectors import CurvaturePairs, Starts
+from fourierreg.registration.fit_rows import NOT_FINITE, FitRows, Minimum, Start
 from fourierreg.spectral.metric import MetricBatch
 
-PRECONDITIONER_SHARE = 0.01  # of the data's curvature in the diagonal that scales the unknowns
 WINDOW = 10  # iterations over which the decrease of the energy is judged
-NOT_FINITE = "the velocity is not finite: the registration diverged; use a larger alpha"
 MIN_EXTRAPOLATION_WINDOW = 2  # iterations
 SLOWEST_RATIO = 0.9  # of the decreases of successive windows
-SHRINKAGE = 0.8  # of a velocity that does not shoot to a diffeomorphism, until it does
-
-
-class Minimum(NamedTuple):
-    """Where the fit of one pair stopped.
-
-    Attributes
-    ----------
-    velocity : complex array, (1, d, *band)
-    evaluation : Evaluation
-    iterations : int
-    converged : bool
-        The energy had stopped falling.
-    at_boundary : bool
-        The last trial step was refused because it would fold the map.
-    pairs : CurvaturePairs
-        Memory of the optimizer, for a fit of a similar problem in the same band.
-    """
-
-    velocity: Array
-    evaluation: Evaluation
-    iterations: int
-    converged: bool
-    at_boundary: bool
-    pairs: CurvaturePairs
 
 
 def fit(
@@ -53,67 +24,96 @@ def fit(
     start: Array,
     memory: Sequence[CurvaturePairs | None],
     *,
-    tolerance: float,
-    max_iterations: int,
+    tolerance: Any,
+    max_iterations: Any,
     record: Callable,
+    finished: Callable | None = None,
+    more: Callable | None = None,
 ) -> list[Minimum | Exception]:
     """Minimize ``problem.evaluate`` over v₀; every iterate is a diffeomorphism.
 
     Parameters
     ----------
-    problem : Problem
-    metric : MetricBatch
-    start : complex array, (pairs, d, *band)
-    memory : sequence of CurvaturePairs or None
-        For each pair the `pairs` of an earlier fit.
-    tolerance : float
-        A pair has converged when `WINDOW` iterations lower its energy by less than this times √P
-        nats, P the degrees of freedom: the prior energy of a random velocity fluctuates by √(P/2).
-    max_iterations : int
+    problem, metric, start, memory, tolerance, max_iterations
+        As in `Start`.
     record : callable
         Called as record(pair, prior, likelihood, gradient norm) after every accepted step.
+    finished : callable, optional
+        Called with a list of (pair, result) of pairs that ended in the same step; nothing is
+        returned then.
+    more : callable, optional
+        Returns the `Start` of other pairs, which take the places of those that ended and have the
+        next numbers, or None.
 
     Returns
     -------
     list of Minimum; a FloatingPointError for a pair whose start is not finite
     """
-    xp = array_module(start)
-    finite = to_numpy(xp.all(xp.isfinite(start), axis=tuple(range(1, start.ndim))))
-    results: list[Minimum | Exception] = [FloatingPointError(NOT_FINITE) for _ in finite]
-    kept = [int(pair) for pair in np.flatnonzero(finite)]
-    if 0 < len(kept) < finite.size:
-        problem, metric, start = problem.select(kept), metric.select(kept), start[xp.asarray(kept)]
-    if kept:
-        minima = _Fit(problem, metric, start).run(
-            [memory[pair] for pair in kept],
-            tolerance,
-            max_iterations,
-            lambda pair, *energies: record(kept[pair], *energies),
+    results: dict[int, Minimum | Exception] = {}
+    run = _Run(record, results.update if finished is None else finished, more)
+    first = run.admit(Start(problem, metric, start, memory, tolerance, max_iterations))
+    if first is not None:
+        run.minimize(first)
+    return [results[pair] for pair in sorted(results)]
+
+
+class _Run:
+    """Fits of pairs that come and go."""
+
+    def __init__(self, record: Callable, ended: Callable, more: Callable | None):
+        self.record, self.ended, self.source = record, ended, more
+        self.count = 0  # of pairs so far
+
+    def admit(self, start: Start | None) -> "tuple[FitRows, Start] | None":
+        """The fits of pairs whose start is finite; the others have ended."""
+        while start is not None:
+            velocity, first = start.velocity, self.count
+            finite = _finite(velocity)
+            self.count += finite.size
+            kept = [int(pair) for pair in np.flatnonzero(finite)]
+            failed = [first + int(pair) for pair in np.flatnonzero(~finite)]
+            if failed:
+                self.ended([(pair, FloatingPointError(NOT_FINITE)) for pair in failed])
+            if kept:
+                start = start.select(kept)
+                numbers = [first + pair for pair in kept]
+                return FitRows(start.problem, start.metric, start.velocity, numbers), start
+            start = None if self.source is None else self.source()
+        return None
+
+    def more(self) -> "tuple[FitRows, Start] | None":
+        """Fits of others, or None."""
+        return None if self.source is None else self.admit(self.source())
+
+    def minimize(self, first: "tuple[FitRows, Start]") -> None:
+        """Minimize, and report every pair that ends."""
+        state, start = first
+
+        def more(rows: np.ndarray) -> Starts | None:
+            found = self.more()
+            if found is None:
+                return None
+            state.join(found[0], rows)
+            return found[0].starts(found[1])
+
+        minimize(
+            state.objective,
+            state.totals,
+            state.starts(start),
+            window=WINDOW,
+            callback=lambda row, norm: self.record(
+                state.numbers[row], *map(float, state.energies[1:, row]), norm
+            ),
+            finished=lambda ended: self.ended(state.minima(ended)),
+            more=None if self.source is None else more,
+            capture=start.problem.similarity.capturable,
         )
-        for pair, minimum in zip(kept, minima, strict=True):
-            results[pair] = minimum
-    return results
 
 
-def admissible_start(
-    problem: Problem, metric: MetricBatch, velocity: Array
-) -> tuple[Array, Evaluation]:
-    """Velocities shrunk until each shoots to a diffeomorphism, and their `Evaluation`.
-
-    Raises
-    ------
-    FloatingPointError
-        A velocity is not finite, so that no multiple of it is.
-    """
-    xp, tail = array_module(velocity), (..., *[None] * (velocity.ndim - 1))
-    if not bool(xp.all(xp.isfinite(velocity))):
-        raise FloatingPointError(NOT_FINITE)
-    evaluation = problem.evaluate(velocity, metric)
-    while not np.all(np.isfinite(evaluation.total)):
-        factor = np.where(np.isfinite(evaluation.total), 1.0, SHRINKAGE)
-        velocity = xp.asarray(factor)[tail] * velocity
-        evaluation = problem.evaluate(velocity, metric)
-    return velocity, evaluation
+def _finite(velocity: Array) -> np.ndarray:
+    """Which velocities are finite, (pairs,)."""
+    xp = array_module(velocity)
+    return to_numpy(xp.all(xp.isfinite(velocity), axis=tuple(range(1, velocity.ndim))))
 
 
 def remaining_decrease(values: Sequence[float]) -> float:
@@ -133,89 +133,3 @@ def remaining_decrease(values: Sequence[float]) -> float:
         return 0.0
     ratio = min(last / earlier, SLOWEST_RATIO) if earlier > 0 else SLOWEST_RATIO
     return 2.0 * last * ratio / (1.0 - ratio)
-
-
-class _Fit:
-    """The energies of several pairs as functions of rows of one array."""
-
-    def __init__(self, problem, metric, start):
-        self.problem, self.metric, self.xp = problem, metric, array_module(start)
-        start = start.astype(np.complex128, copy=False)  # the optimizer's precision
-        self.start, self.first = admissible_start(problem, metric, start)
-        self.energies = np.array(self.first[:3])  # at the last trial points
-
-    def run(self, memory, tolerance, max_iterations, record):
-        """A `Minimum` for every pair."""
-        band = self.metric.band
-        inverse_diagonal, gamma = self._scale()
-        rows = minimize(
-            self._objective,
-            self._totals,
-            self._pack(self.start),
-            self.first.total,
-            self._pack(self.first.gradient),
-            inverse_diagonal,
-            gamma,
-            memory,
-            min_decrease=tolerance * math.sqrt(band.degrees_of_freedom),
-            window=WINDOW,
-            max_iterations=max_iterations,
-            callback=lambda row, norm: record(row, *map(float, self.energies[1:, row]), norm),
-            capture=self.problem.similarity.capturable,
-        )
-        velocity = self._unpack(self.xp.stack([row.x for row in rows]))
-        last = self.problem.evaluate(velocity, self.metric)
-        return [
-            Minimum(
-                velocity[[pair]],
-                last.select([pair]),
-                row.iterations,
-                row.converged,
-                row.refused,
-                row.pairs,
-            )
-            for pair, row in enumerate(rows)
-        ]
-
-    def _pack(self, v):
-        """Fields as rows."""
-        return pack(v, self.metric.band, self.xp).reshape(v.shape[0], -1)
-
-    def _unpack(self, x):
-        """Rows as fields."""
-        band = self.metric.band
-        return unpack(x.reshape(x.shape[0], band.ndim, -1), band, self.xp)
-
-    def _scale(self):
-        """Diagonal approximation of the inverse Hessian, packed, and the factor by which a first
-        step along the preconditioned gradient ends at the minimizer along it under H."""
-        xp, metric, gradient = self.xp, self.metric, self.first.gradient
-        hessian = PosteriorHessian(metric, self.problem.curvature(self.first.geodesic))
-        scale = hessian.prior(xp) + PRECONDITIONER_SHARE * hessian.curvature.diagonal
-        along = gradient / scale
-        slope = to_numpy(inner(gradient, along, metric.band, xp))
-        curvature = to_numpy(inner(along, hessian(along), metric.band, xp))
-        gamma = np.where(curvature > 0, slope / np.where(curvature > 0, curvature, 1.0), 1.0)
-        inverse = 1.0 / packed_diagonal(scale, metric.band, xp)
-        return inverse.reshape(scale.shape[0], -1), gamma
-
-    def _objective(self, rows):
-        """Function of packed velocities of some pairs: their scalars (`Problem.measure`) and packed
-        gradients."""
-        problem, metric = self.problem, self.metric
-        if rows.size < len(metric.alphas):
-            problem, metric = problem.select(rows), metric.select(rows)
-        problem.prepare()  # not inside the graph
-        metric.symbol(self.xp)
-        self._active = problem
-
-        def function(x):
-            scalars, gradient, _ = problem.measure(self._unpack(x), metric)
-            return scalars, self._pack(gradient)
-
-        return function
-
-    def _totals(self, scalars, rows):
-        """Energies of some pairs, from their scalars on the host."""
-        self.energies[:, rows] = self._active.energies(scalars)
-        return self.energies[0, rows]

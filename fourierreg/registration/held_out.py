@@ -8,67 +8,44 @@ of held-out voxels is smallest needs no model of the noise.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
-from fourierreg.backend import Array, array_module, asarray, to_numpy
+from fourierreg.backend import Array, asarray, to_numpy
 from fourierreg.model.problem import Problem
-from fourierreg.registration.fit import Minimum, fit
 from fourierreg.spectral.metric import MetricBatch
 
 BLOCK = 2  # voxels along each side of a block
 
 
+def seen(problem: Problem, inside: Array) -> Problem:
+    """The problem of the voxels of one color, of those (pairs, N_1, …, N_d) that count."""
+    return replace(problem, mask=_compared(problem, inside) & _color(problem))
+
+
 def held_out_losses(
-    problem: Problem,
-    metric: MetricBatch,
-    start: Array,
-    inside: Array,
-    *,
-    iterations: int,
-    record: Callable = lambda *_: None,
+    problem: Problem, metric: MetricBatch, velocity: Array, inside: Array
 ) -> np.ndarray:
-    """Dissimilarity of held-out voxels after fits to the others.
+    """Dissimilarity of the voxels of the other color.
 
     Parameters
     ----------
     problem : Problem
+        Of all voxels.
     metric : MetricBatch
-    start : complex array, (pairs, d, *band)
-        Velocities from which the fits start.
+    velocity : complex array, (pairs, d, *band)
+        Fitted to the problem of `seen`.
     inside : bool array, (pairs, N_1, …, N_d)
         Voxels that count.
-    iterations : int
-        Of each fit.
-    record : callable
-        As for `fourierreg.registration.fit.fit`.
 
     Returns
     -------
     float array, (pairs, parts)
-        The dissimilarity of held-out voxels in each of the 2^d parts into which planes through
-        the centre of the foreground divide the image.
+        In each of the 2^d parts into which planes through the centre of the foreground divide the
+        image.
     """
-    color = asarray(checkerboard(problem.shape))[None]
-    compared = inside if problem.mask is None else inside & problem.mask
-    problem = replace(problem, mask=compared & color)
-    minima = fit(
-        problem,
-        metric,
-        start,
-        [None] * len(metric.alphas),
-        tolerance=0.0,
-        max_iterations=iterations,
-        record=record,
-    )
-    for minimum in minima:
-        if isinstance(minimum, Exception):
-            raise minimum
-    xp = array_module(start)
-    velocity = xp.concatenate([cast(Minimum, minimum).velocity for minimum in minima])
+    compared, color = _compared(problem, inside), _color(problem)
     moved = problem.deformed(problem.shoot(velocity, metric, linearize=False))
     parts = [_parts(to_numpy(one)) for one in compared]
     columns = []
@@ -76,6 +53,14 @@ def held_out_losses(
         chosen = compared & ~color & asarray(np.stack([own[part] for own in parts]))
         columns.append(_dissimilarity(problem, moved, chosen))
     return np.stack(columns, axis=1)
+
+
+def _compared(problem: Problem, inside: Array) -> Array:
+    return inside if problem.mask is None else inside & problem.mask
+
+
+def _color(problem: Problem) -> Array:
+    return asarray(checkerboard(problem.shape))[None]
 
 
 def checkerboard(shape: tuple[int, ...]) -> np.ndarray:

@@ -6,9 +6,10 @@ from scipy import stats
 
 from fourierreg.optim.batching import Coroutine
 from fourierreg.optim.bracket import find_minimum
+from fourierreg.registration.held_out import seen
 from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.quality import fit_to_quality
-from fourierreg.registration.tasks import HeldOut
+from fourierreg.registration.tasks import Fit, HeldOut
 
 ITERATIONS = 40  # of a fit to half of the voxels
 CLEAR_GAIN = 0.05  # of the dissimilarity of held-out voxels, at half of an α
@@ -77,7 +78,8 @@ def losses_at(state: Multiresolution, log_alpha: float, recorded: bool = True) -
         if recorded:
             state.record(prior, likelihood, norm, problem)
 
-    return (yield HeldOut(problem, metric, start, inside, ITERATIONS, record))
+    fitted = yield Fit(seen(problem, inside), metric, start, None, 0.0, ITERATIONS, record)
+    return (yield HeldOut(problem, metric, fitted.velocity, inside))
 
 
 def contradiction(state: Multiresolution, log_alpha: float) -> Coroutine:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+
+import numpy as np
 
 from fourierreg.backend import Array, array_module
 from fourierreg.backend.threads import single_threaded_blas
@@ -11,9 +12,10 @@ from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.laplace import alpha_slope, velocity_derivative
 from fourierreg.model.problem import Problem
 from fourierreg.model.traces import DENSE_LIMIT
-from fourierreg.optim.batching import Request
+from fourierreg.optim.batching import OpenRequest, Request
 from fourierreg.optim.vectors import CurvaturePairs
 from fourierreg.registration.fit import fit
+from fourierreg.registration.fit_rows import Start
 from fourierreg.registration.held_out import held_out_losses
 from fourierreg.spectral.metric import MetricBatch
 
@@ -39,32 +41,44 @@ class _PairRequest(Request):
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(_PairRequest):
+class Fit(_PairRequest, OpenRequest):
     """Fit the velocity at the present α and noise (`fourierreg.registration.fit`); the result is a
     `Minimum`. `record` is called with prior, likelihood and gradient norm of every iteration."""
 
-    repeatable: ClassVar[bool] = False  # it calls back at every iteration
     memory: CurvaturePairs | None
     tolerance: float
     max_iterations: int
     record: Callable
 
-    @property
-    def options(self):
-        """Stopping rules."""
-        return self.tolerance, self.max_iterations
+    @staticmethod
+    def run_open(requests, finish, join):
+        """Fit all pairs, whatever their α, noise and stopping rules."""
+        fits = list(requests)
+
+        def more():
+            joining = join()
+            fits.extend(joining)
+            return Fit._start(joining) if joining else None
+
+        with single_threaded_blas():
+            start = Fit._start(requests)
+            fit(
+                *start[:4],
+                tolerance=start.tolerance,
+                max_iterations=start.max_iterations,
+                record=lambda pair, *energies: fits[pair].record(*energies),
+                finished=finish,
+                more=more,
+            )
 
     @staticmethod
-    def run(requests):
-        """Fit all pairs."""
-        with single_threaded_blas():
-            return fit(
-                *_concatenated(requests),
-                [request.memory for request in requests],
-                tolerance=requests[0].tolerance,
-                max_iterations=requests[0].max_iterations,
-                record=lambda pair, *energies: requests[pair].record(*energies),
-            )
+    def _start(requests):
+        return Start(
+            *_concatenated(requests),
+            [request.memory for request in requests],
+            np.array([request.tolerance for request in requests]),
+            np.array([request.max_iterations for request in requests]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,32 +130,18 @@ class AlphaSlope(_PairRequest):
 
 @dataclass(frozen=True, eq=False)
 class HeldOut(_PairRequest):
-    """Fit to half of the voxels from `velocity`; the result is the dissimilarity of the others, a
-    float array (parts,) (`fourierreg.registration.held_out`). `record` is called as by `Fit`."""
+    """Dissimilarity of the voxels that a fit has not seen, at its `velocity`: a float array
+    (parts,) (`fourierreg.registration.held_out`)."""
 
-    repeatable: ClassVar[bool] = False  # it calls back at every iteration
     inside: Array
-    iterations: int
-    record: Callable
-
-    @property
-    def options(self):
-        """The limit of the iterations."""
-        return (self.iterations,)
 
     @staticmethod
     def run(requests):
-        """Fit all pairs."""
-        xp = array_module(requests[0].velocity)
-        inside = xp.concatenate([request.inside for request in requests])
+        """Measure it for all pairs."""
+        problem, metric, velocity = _concatenated(requests)
+        inside = array_module(velocity).concatenate([request.inside for request in requests])
         with single_threaded_blas():
-            losses = held_out_losses(
-                *_concatenated(requests),
-                inside,
-                iterations=requests[0].iterations,
-                record=lambda pair, *energies: requests[pair].record(*energies),
-            )
-        return list(losses)
+            return list(held_out_losses(problem, metric, velocity, inside))
 
 
 def _concatenated(requests):

@@ -175,10 +175,10 @@ def test_batch_keys_tell_which_problems_can_be_concatenated(pairs):
     others = [fits([(replace(problem, **change), metric, v)])[0] for change in changes]
     rough = replace(metric, velocity_scale=2 * metric.velocity_scale)
     others += fits([(problem, rough, v)])
-    others += [fits(pairs, tolerance=0.5)[0], fits(pairs, max_iterations=7)[0]]
     assert len({key, *(request.batch_key for request in others)}) == len(others) + 1
     same = replace(problem, weight=2 * problem.weight, source=2 * problem.source)
-    assert fits([(same, metric.with_alphas([7.0]), 2 * v)])[0].batch_key == key
+    other = [(same, metric.with_alphas([7.0]), 2 * v)]
+    assert fits(other, tolerance=0.5, max_iterations=7)[0].batch_key == key
 
 
 def test_batch_keys_of_slopes(pairs, monkeypatch):

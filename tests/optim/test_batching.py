@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fourierreg.optim.batching import Request, run, run_all
+from fourierreg.optim.batching import OpenRequest, Request, run, run_all
 
 
 @dataclass(frozen=True)
@@ -170,3 +170,60 @@ def test_errors_that_end_the_run_close_every_coroutine(error, raised_by):
 
 def test_nothing_to_run():
     assert run_all([]) == []
+
+
+@dataclass(frozen=True)
+class Count(OpenRequest):
+    """So many steps, which all requests of a batch take together; keeps a log of who did."""
+
+    name: str
+    steps: int
+    log: list
+    batch_key: object = "count"
+
+    @staticmethod
+    def run_open(requests, finish, join):
+        left = {place: request.steps for place, request in enumerate(requests)}
+        names = [request.name for request in requests]
+        while left:
+            requests[0].log.append("".join(names[place] for place in left))
+            left = {place: steps - 1 for place, steps in left.items()}
+            ended = [place for place, steps in left.items() if steps == 0]
+            if any(names[place] == "x" for place in ended):
+                raise ValueError("x ended")
+            left = {place: steps for place, steps in left.items() if steps}
+            if ended:
+                finish([(place, names[place]) for place in ended])
+                for request in join():
+                    left[len(names)] = request.steps
+                    names.append(request.name)
+
+
+def counting(name, log, *steps, doubles=None):
+    """A coroutine that counts several times, and doubles in between."""
+    for number in steps:
+        yield Count(name, number, log)
+        if doubles is not None:
+            yield Double(number, doubles)
+    return name
+
+
+def test_an_open_batch_goes_on_with_the_next_requests_of_its_coroutines():
+    log = []
+    assert run_all([counting("a", log, 1, 3), counting("b", log, 2, 1)]) == ["a", "b"]
+    assert log == ["ab", "ba", "ab", "a"]
+
+
+def test_other_work_is_done_where_it_lets_a_coroutine_join_again():
+    log, doubles = [], []
+    a, b = (counting(n, log, 1, 2, doubles=doubles) for n in "ab")
+    assert run_all([a, b, counting("c", log, 5)]) == ["a", "b", "c"]
+    assert log == ["abc", "cab", "cab", "c", "c"]
+    assert doubles == [[1, 1], [2, 2]]  # together
+
+
+def test_an_exception_of_an_open_batch_is_raised_in_the_coroutines_that_are_in_it():
+    log = []
+    a, x, b = counting("a", log, 1), counting("x", log, 2), counting("b", log, 3)
+    first, second, third = run_all([a, x, b])
+    assert first == "a" and isinstance(second, ValueError) and isinstance(third, ValueError)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from fourierreg.backend import to_numpy
-from fourierreg.optim.lbfgs import MAX_TRIALS, minimize
+from fourierreg.optim.lbfgs import MAX_TRIALS, Starts, minimize
 from fourierreg.optim.limited_memory import CAPACITY, LimitedMemory
 from fourierreg.optim.vectors import CurvaturePairs, Vectors
 from tests import laws
 
 SIZE = 60
-STOPPING = {"min_decrease": 1e-10, "window": 5, "max_iterations": 200}
+STOPPING = {"min_decrease": 1e-10, "max_iterations": 200}
+WINDOW = 5
 
 
 class Quadratics:
@@ -47,9 +48,9 @@ class Quadratics:
             return value
         return np.where(square > self.walls[rows] ** 2, np.inf, value)
 
-    def first(self, x):
+    def first(self, x, rows=None):
         """Values and gradients at a start."""
-        rows = np.arange(x.shape[0])
+        rows = np.arange(x.shape[0]) if rows is None else rows
         scalars, slope = self(rows)(x)
         return self.values(to_numpy(scalars), rows), slope
 
@@ -61,19 +62,20 @@ class Quadratics:
         return single
 
 
-def run(functions, xp, rows, pairs=None, **stopping):
-    inverse = xp.asarray(np.broadcast_to(np.linspace(0.5, 2.0, SIZE), (rows, SIZE)).copy())
-    start = xp.zeros((rows, SIZE))
-    return minimize(
-        functions,
-        functions.values,
-        start,
-        *functions.first(start),
-        inverse,
-        np.full(rows, 0.1),
-        pairs or [None] * rows,
-        **STOPPING | stopping,
-    )
+def run(functions, xp, rows, pairs=None, callback=None, more=None, **stopping):
+    begin = starts(functions, xp, np.arange(rows), pairs, **stopping)
+    options = {"window": WINDOW, "callback": callback, "more": more}
+    return minimize(functions, functions.values, begin, **options)
+
+
+def starts(functions, xp, rows, pairs=None, **stopping):
+    """`Starts` of some rows at zero."""
+    count = len(rows)
+    inverse = xp.asarray(np.broadcast_to(np.linspace(0.5, 2.0, SIZE), (count, SIZE)).copy())
+    start = xp.zeros((count, SIZE))
+    gamma, pairs = np.full(count, 0.1), pairs or [None] * count
+    rules = STOPPING | stopping
+    return Starts(start, *functions.first(start, rows), inverse, gamma, pairs, *rules.values())
 
 
 def test_every_row_reaches_its_minimum(xp):
@@ -113,6 +115,24 @@ def test_finished_rows_stay_in_a_captured_graph_until_a_quarter_is_done(xp):
     assert kept[0] == 7 and kept[-1] == 1
     if xp is not np:
         assert all(after <= 0.75 * before for before, after in itertools.pairwise(kept))
+
+
+def test_rows_that_join_later_do_as_well_as_alone(xp):
+    functions, waiting, kept = Quadratics(6, xp), [[3, 4], [5]], []
+
+    def more(rows):
+        kept.append(rows.tolist())
+        limits = {"max_iterations": 7 if len(waiting) == 1 else 200}
+        return starts(functions, xp, np.array(waiting.pop(0)), **limits) if waiting else None
+
+    ends = run(functions, xp, 3, more=more)
+    assert len(ends) == 6 and ends[5].iterations == 7 and not ends[5].converged
+    for row, end in enumerate(ends[:5]):
+        (single,) = run(functions.of(row), xp, 1)
+        assert single.iterations == end.iterations
+        laws.close(end.x, single.x, rtol=1e-6)
+    assert 0 not in kept[0] and len(kept[0]) < 3  # the first to end makes room
+    assert any(len(rows) > 2 and 3 in rows for rows in functions.batches)  # and they step together
 
 
 def test_no_rows_at_all(xp):
@@ -272,7 +292,7 @@ class Misleading:
         self.batches.append(rows.tolist())
         return scalars[:, 0]
 
-    def first(self, x):
+    def first(self, x, rows):
         return np.ones(x.shape[0]), -2.0 * x - 1.0
 
 

@@ -9,7 +9,8 @@ from scipy.optimize import minimize
 from fourierreg.backend import asarray, to_numpy
 from fourierreg.model.end_map import is_diffeomorphism
 from fourierreg.model.problem import Problem
-from fourierreg.registration.fit import admissible_start, fit, remaining_decrease
+from fourierreg.registration.fit import fit, remaining_decrease
+from fourierreg.registration.fit_rows import admissible_start
 from fourierreg.simulation.bullseye import bullseye
 from fourierreg.spectral.band import pack, unpack
 from fourierreg.spectral.metric import Metric, MetricBatch
