@@ -4,6 +4,7 @@
     python benchmarks/gpu.py --backend numpy     # effect of batching without a GPU
     python benchmarks/gpu.py --memory            # memory of the arrays of a batch (NumPy)
     python benchmarks/gpu.py --launches --size 64    # number of kernel launches (no GPU needed)
+    python benchmarks/gpu.py --efficiency --size 32 --pairs 8    # rows that do work (NumPy)
 
 Pairs are a template brain and its deformation at known α (noise 0.05). For each batch size:
 
@@ -13,6 +14,9 @@ Pairs are a template brain and its deformation at known α (noise 0.05). For eac
 - `map_alpha` of one pair or `map_alpha_batch` of several: seconds per pair, α compared with that of
   the CPU, and memory. On a GPU, memory is the size of the pool afterwards, which is its peak; on a
   CPU, the increase of the peak of the process (zero where an earlier row needed more).
+
+The efficiency of a batch is the number of its pairs' iterations over that of its steps times the
+pairs: one where all pairs move in every step.
 """
 
 import argparse
@@ -29,6 +33,7 @@ from fourierreg import backend
 from fourierreg.backend import mock_device
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.model.problem import Problem
+from fourierreg.optim import lbfgs
 from fourierreg.simulation.pair import simulate_pair
 from fourierreg.spectral.metric import Metric, MetricBatch
 
@@ -168,6 +173,39 @@ def memory(size, pairs):
         )
 
 
+def efficiency(size, pairs):
+    """Print the efficiency of batches of pairs of mixed α and noise."""
+    source, spacing = template_brain(size)[0], FIELD_OF_VIEW / size
+    images = []
+    for i in range(pairs):
+        alpha, sigma = ALPHAS[i % len(ALPHAS)], (0.03, 0.05, 0.1)[i % 3]
+        setting = {"alpha": alpha, "sigma": sigma, "seed": i, "foreground": True}
+        made = simulate_pair(source, spacing=spacing, **setting)
+        images.append((made.source, made.target))
+    counts, step = {}, lbfgs._Rows.step
+
+    def counted(rows):
+        accepted = step(rows)
+        counts["steps"] += 1
+        counts["rows"] += rows.rows.size
+        counts["iterations"] += int(accepted.sum())
+        return accepted
+
+    lbfgs._Rows.step = counted
+    for posterior in ("marginal", "predictive"):
+        counts.update(steps=0, rows=0, iterations=0)
+        options = {"posterior": posterior, "spacing": spacing, "pad": False, "batch_size": pairs}
+        fourierreg.map_alpha_batch(*zip(*images, strict=True), **options)
+        iterations, steps = counts["iterations"], counts["steps"]
+        print(
+            f"{posterior}, {pairs} pairs at {size}³: {iterations} iterations in {steps} steps, "
+            f"efficiency {iterations / (steps * pairs):.2f}; {iterations / counts['rows']:.2f} of "
+            f"the rows of a step move, {counts['rows'] / steps:.1f} rows a step",
+            flush=True,
+        )
+    lbfgs._Rows.step = step
+
+
 def launches(size, pairs):
     """Print the number of kernel launches and waits, counted by the mock device."""
     images, spacing = make_pairs(size, pairs), FIELD_OF_VIEW / size
@@ -206,10 +244,14 @@ def main():
         "--cpu-pairs", type=int, default=2, help="pairs that are also estimated on the CPU"
     )
     parser.add_argument("--memory", action="store_true", help="only measure the memory of a batch")
+    parser.add_argument("--efficiency", action="store_true", help="only count steps")
     parser.add_argument("--launches", action="store_true", help="only count kernel launches")
     options = parser.parse_args()
     if options.memory or options.launches:
         (memory if options.memory else launches)(options.size, 4)
+        return
+    if options.efficiency:
+        efficiency(options.size, max(options.pairs))
         return
     images = make_pairs(options.size, max(options.pairs))
     first = [group[: options.cpu_pairs] for group in images]
