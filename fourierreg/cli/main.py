@@ -19,6 +19,7 @@ from fourierreg.cli import (
     report,
     simulate,
     train,
+    warm_up,
 )
 from fourierreg.cli.common import forget_interruptions, interrupt
 from fourierreg.errors import InputError
@@ -129,6 +130,7 @@ def _parser():
         train,
         evaluate,
         report,
+        warm_up,
     ):
         command.add_to(commands)
     return parser, commands.choices

@@ -145,6 +145,10 @@ def _mode(posterior: str, given: Mapping[str, Any]) -> AlphaOptions:
             f"sigma: expected a number or 'estimate' with posterior={posterior!r}; got 'profile'"
         )
     sigma = "estimate" if profile else given["sigma"]
+    if isinstance(sigma, str) and sigma != "estimate":
+        raise InputError(
+            f"sigma: expected a number above 0, 'estimate' or 'profile'; got {sigma!r}"
+        )
     limit = MAX_ITERATIONS if given["max_iterations"] is None else given["max_iterations"]
     return AlphaOptions(
         posterior,
