@@ -5,8 +5,8 @@ windows have a gain, an offset and a variance of their own.
 
 Deforms a template brain by velocities drawn at known α (forty Runge-Kutta steps), multiplies the
 target by a gain that rises from 0.6 to 1.4 along the first axis, or takes its 0.6th power too, adds
-noise of 0.05, and infers α and the noise. The sum of squares sees the target without them.
-Resumable.
+noise of 0.05, and infers α and the noise. The sum of squares sees the target without them. The
+simulation shares the flow of the estimate but for the number of steps. Resumable.
 """
 
 import argparse

@@ -47,8 +47,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv=None):
     """Run the command line; returns the exit code.
 
-    0; 1 if a run did not converge, or some of many files or pairs failed; 2 for bad input, or a
-    disk or permission that prevents the run; 3 for a bug; 130 when interrupted.
+    0; 1 if a run did not converge or has warnings, or some of many files or pairs failed; 2 for bad
+    input, or a disk or permission that prevents the run; 3 for a bug; 130 when interrupted.
     """
     parser, commands = _parser()
     options = parser.parse_args(argv)

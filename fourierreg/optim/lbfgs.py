@@ -230,6 +230,7 @@ class _Rows:
         at_once = backend_of(self.vectors.x) == "numpy"
         if not at_once and left.size > MAX_ACTIVE_SHARE * self.active.size:
             return
+        self.iterate = None  # frees the memory of the graph for what `more` does
         starts = None if more is None else more(self.rows[left])
         if starts is None and not left.size:
             return

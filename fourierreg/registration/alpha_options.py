@@ -10,8 +10,9 @@ from fourierreg.model.model import MODEL_KEYWORDS, Model, model_of
 from fourierreg.model.noise import Noise
 from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_search import Gamma
+from fourierreg.registration.inputs import shape_of
 from fourierreg.registration.options import likelihood_noise, noise_or_weight
-from fourierreg.registration.quality import START, setting_of, shape_of
+from fourierreg.registration.quality import START, setting_of
 
 POSTERIORS = ("predictive", "marginal", "joint")
 OPTIMIZERS = ("quasi-newton", "gradient-descent")

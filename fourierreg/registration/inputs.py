@@ -29,6 +29,11 @@ from fourierreg.spectral.operators import default_reference_length
 NEAR_ZERO = 1e-6  # of an image's range: smaller values are background
 
 
+def shape_of(image: Any) -> tuple[int, ...]:
+    """Voxels along each axis of an image that was given, () where it does not say."""
+    return tuple(getattr(image, "shape", ()))[:3]
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a registration starts from.

@@ -73,9 +73,10 @@ def noise_or_weight(
 
 def check_likelihood(argument, model):
     """Refuse an argument that needs a Gaussian likelihood on the band."""
-    if not model.similarity.likelihood:
+    if not model.similarity.gaussian:
         raise InputError(
-            f"{argument}: needs a likelihood, which this similarity is not; use similarity='ssd'"
+            f"{argument}: needs a Gaussian likelihood, which this similarity is not; use "
+            "similarity='ssd'"
         )
     if model.space == "full":
         raise InputError(f"{argument}: not available with space='full'; use space='bandlimited'")

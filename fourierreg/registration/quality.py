@@ -14,6 +14,7 @@ from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.similarity import LocalCorrelation
 from fourierreg.model.model import Model
 from fourierreg.optim.batching import Coroutine
+from fourierreg.registration.inputs import shape_of
 from fourierreg.registration.multiresolution import Multiresolution
 
 START = 3.0  # α of a model that is not a quality's, unless it is given
@@ -49,11 +50,6 @@ QUALITIES = {
     "accurate": Quality(Model(modes=48, power=1.5, similarity=_LOCAL), 8.0, 0.1, (60, 60, 25)),
     "paper": Quality(Model(modes=16, integrator="euler", num_steps=10), 3.0),
 }
-
-
-def shape_of(image: Any) -> tuple[int, ...]:
-    """Voxels along each axis of an image that was given, () where it does not say."""
-    return tuple(getattr(image, "shape", ()))[:3]
 
 
 def quality_of(quality: str | Quality | None) -> Quality:

@@ -10,10 +10,10 @@ from fourierreg.image.similarity import Similarity
 from fourierreg.model.model import Model, model_of
 from fourierreg.optim.batching import run
 from fourierreg.registration.assembly import assemble
-from fourierreg.registration.inputs import read_inputs
+from fourierreg.registration.inputs import read_inputs, shape_of
 from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.options import check_likelihood, noise_or_weight, sample_count
-from fourierreg.registration.quality import Quality, fit_to_quality, setting_of, shape_of
+from fourierreg.registration.quality import Quality, fit_to_quality, setting_of
 from fourierreg.registration.result import Record, Registration
 
 NUM_PROBES = 8  # for `log_evidence` of large bands

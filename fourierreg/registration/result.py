@@ -94,7 +94,8 @@ class Registration:
         One per accepted iteration.
     converged : bool
         Whether the registration ended as it should: by itself, or at the limits of iterations that
-        its quality sets, at a minimum in α, where that was inferred, and with nothing to warn of.
+        its quality sets, at a minimum in α, where that was inferred, and with nothing to warn of
+        but an inferred α that held-out voxels contradict.
     status : str
         A sentence on the outcome, or the `warnings`.
     seconds : float

@@ -119,7 +119,7 @@ def _registration_content(
         "title": _title(record, folder),
         "created": record["created"],
         "status": result.status,
-        "success": result.converged,
+        "success": result.converged and not result.warnings,
         "summary": _summary(result, evaluation, dice),
         "pictures": _encoded(pictures),
         "tables": [("Parameters", _parameters(record)), ("Inputs", _inputs(record))],
