@@ -165,7 +165,7 @@ def test_a_small_image_has_no_more_modes_than_voxels():
         ({"quality": "fast", "model": MODEL}, "quality: expected none"),
         ({"posterior": "mean"}, "posterior: expected one of 'predictive', 'marginal', 'joint'"),
         ({"quality": "best"}, "expected one of 'fast', 'default', 'accurate', 'paper'"),
-        ({"quality": "fast", "evidence": True}, "evidence: needs a likelihood"),
+        ({"quality": "fast", "evidence": True}, "evidence: needs a Gaussian likelihood"),
     ],
 )
 def test_options_that_do_not_belong_together_are_refused(keywords, message):
