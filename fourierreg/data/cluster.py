@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import queue
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ CONNECT_SECONDS = 20
 LOCALHOST = {"host": "127.0.0.1"}  # local workers accept no connections from other machines
 
 Jobs = Sequence[Sequence[Any]]
-JobRunner = Callable[[Callable[..., Any], Jobs], Iterator[tuple[int, Any]]]
+JobRunner = Callable[..., Iterator[tuple[int, Any]]]
 
 
 @contextlib.contextmanager
@@ -34,9 +35,11 @@ def worker_pool(
 ) -> Iterator[JobRunner]:
     """Start or connect to Dask workers and yield a function that runs jobs on them.
 
-    The function takes a callable and a sequence of argument tuples, and yields (index, result)
-    as jobs finish. If a job fails, or its worker dies repeatedly, the exception is yielded as the
-    result.
+    The function takes a callable and a sequence of argument tuples, and yields (index, result) as
+    jobs finish. If a job fails, or its worker dies repeatedly, the exception is yielded as the
+    result. With a third argument `reported` the callable gets a keyword `report`, and whatever a
+    job passes to that while it runs, plain data, comes back as reported(index, data); a job that
+    moved to another worker may repeat itself.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def worker_pool(
                 "own workers; got both"
             )
     if num_jobs == 0:
-        yield lambda function, jobs: iter(())
+        yield lambda *job: iter(())
         return
     distributed = checks.required("distributed", "label")
     if scheduler is not None:
@@ -151,24 +154,52 @@ def _visible_gpus() -> Sequence[str | int]:
     return list(range(device_count()))
 
 
-def _job_runner(distributed: Any, client: Any) -> JobRunner:
-    """Function that submits jobs to a client and yields (index, result) as they finish."""
+def num_gpus() -> int:
+    """Number of GPUs that this process may use, at least one."""
+    return max(1, len(_visible_gpus()))
 
-    def run(function: Callable[..., Any], jobs: Jobs) -> Iterator[tuple[int, Any]]:
+
+def _reporting(function: Callable[..., Any], topic: str, index: int, job: Sequence[Any]) -> Any:
+    """Run a job on a worker, whose reports are sent to the client."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    return function(*job, report=lambda content: worker.log_event(topic, (index, content)))
+
+
+def _job_runner(distributed: Any, client: Any) -> JobRunner:
+    """Function that submits jobs to a client and yields their results (`worker_pool`)."""
+
+    def run(
+        function: Callable[..., Any], jobs: Jobs, reported: Callable[[int, Any], Any] | None = None
+    ) -> Iterator[tuple[int, Any]]:
         run_id = uuid.uuid4().hex  # keys must be unique: other clients may share the scheduler
-        futures = {
-            client.submit(function, *job, pure=False, key=f"pair-{index}-{run_id}"): index
-            for index, job in enumerate(jobs)
-        }
+        topic, said = f"fourierreg-{run_id}", queue.SimpleQueue[tuple]()
+        if reported is not None:
+            client.subscribe_topic(topic, lambda event: said.put((reported, *event[1])))
+        futures = []
+        for index, job in enumerate(jobs):
+            call = (
+                (function, *job) if reported is None else (_reporting, function, topic, index, job)
+            )
+            futures.append(client.submit(*call, pure=False, key=f"pair-{index}-{run_id}"))
+            futures[-1].add_done_callback(lambda _, index=index: said.put((None, index, None)))
+        left = len(futures)
         try:
-            for future in distributed.as_completed(futures, loop=client.loop):
-                index = futures[future]
+            while left:
+                tell, index, content = said.get()
+                if tell is not None:
+                    tell(index, content)
+                    continue
+                left -= 1
                 try:
-                    yield index, future.result()
+                    yield index, futures[index].result()
                 except Exception as error:  # includes Dask's KilledWorker
                     yield index, error
-                future.release()
+                futures[index].release()
         finally:
-            client.cancel(list(futures))
+            if reported is not None:
+                client.unsubscribe_topic(topic)
+            client.cancel(futures)
 
     return run

@@ -126,8 +126,9 @@ class LabelFolder:
             "free space and run again"
         )
 
-    def _row_path(self, pair: Pair) -> Path:
-        return self.path / ROWS / f"{pair_key(pair)}.json"
+    def row_path(self, pair: Pair) -> Path:
+        """File of the row of a pair."""
+        return (self.path / ROWS / f"{pair_key(pair)}.json").resolve()
 
     def registration_folder(self, pair: Pair) -> Path:
         """Folder for the registration of a pair."""
@@ -135,12 +136,12 @@ class LabelFolder:
 
     def read_row(self, pair: Pair) -> dict[str, Any] | None:
         """Row of a finished or failed pair, or None."""
-        path = self._row_path(pair)
+        path = self.row_path(pair)
         return json.loads(path.read_text()) if path.exists() else None
 
     def write_row(self, pair: Pair, row: Mapping[str, Any]) -> None:
         """Write the row of a finished or failed pair."""
-        self._write(self._row_path(pair), row)
+        self._write(self.row_path(pair), row)
 
     def check_inputs(self, pairs: Sequence[Pair]) -> dict[str, str | None]:
         """Compute the digests of all files; check that those of finished pairs are unchanged.

@@ -5,12 +5,13 @@ A repeated run resumes: pairs with a row in the folder are not estimated again (
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fourierreg import checks
-from fourierreg.data.cluster import JobRunner, worker_pool
+from fourierreg.data.cluster import JobRunner, num_gpus, worker_pool
 from fourierreg.data.manifest import Pair, check_pairs, read_pairs, with_absolute_paths
 from fourierreg.data.structures import resolve_structures
 from fourierreg.errors import InputError
@@ -29,7 +30,7 @@ EXCLUDED_SETTINGS = {
     "uncertainty",
     "evidence",
 }
-DEFAULT_BATCH = {"numpy": 1, "cupy": 32}  # pairs per job of a worker
+MAX_JOB = 256  # pairs of a worker's job on a GPU, which streams them
 
 Row = dict[str, Any]
 
@@ -74,7 +75,7 @@ def label_pairs(
         With "cupy" there is one worker per GPU by default.
     batch : int, optional
         Number of pairs that a worker estimates as one batch (`map_alpha_batch`); by default 1 with
-        "numpy" and 32 with "cupy", which are processed in parts if GPU memory requires it.
+        "numpy", and with "cupy" as many as the free memory of the GPU holds.
     retry_failed : bool
         Estimate failed pairs again. Finished pairs are never estimated again.
     save_registrations : bool
@@ -98,7 +99,7 @@ def label_pairs(
         Dask is not installed: ``pip install 'fourierreg[label]'``.
     """
     pairs = _resolve_pairs(pairs)
-    checks.choice("backend", backend, tuple(DEFAULT_BATCH))
+    checks.choice("backend", backend, ("numpy", "cupy"))
     if batch is not None:
         checks.count("batch", batch)
     task = {
@@ -113,19 +114,26 @@ def label_pairs(
         skipped = {DONE} if retry_failed else {DONE, FAILED}
         todo = [p for p in pairs if (rows[pair_key(p)] or {}).get("state") not in skipped]
         done = len(pairs) - len(todo)
-        batch_size = DEFAULT_BATCH[backend] if batch is None else batch
+        if backend == "numpy":
+            batch = length = batch or 1
+        else:
+            length = _job_length(len(todo), workers, scheduler)
         jobs = [
-            _job(todo[i : i + batch_size], folder, digests, save_registrations)
-            for i in range(0, len(todo), batch_size)
+            _job(todo[i : i + length], folder, digests, save_registrations, batch)
+            for i in range(0, len(todo), length)
         ]
+
+        def keep(pair: Pair, row: Row) -> None:
+            nonlocal done
+            folder.write_row(pair, row)
+            done += 1
+            rows[pair_key(pair)] = row
+            if callback is not None:
+                callback(done, len(pairs), row)
+
         try:
             with worker_pool(workers, scheduler, backend, len(jobs)) as run:
-                for pair, row in _new_rows(run, jobs):
-                    folder.write_row(pair, row)
-                    done += 1
-                    rows[pair_key(pair)] = row
-                    if callback is not None:
-                        callback(done, len(pairs), row)
+                _run_jobs(run, jobs, keep)
         finally:  # an interrupted run also writes the table of its finished pairs
             table = [found for pair in pairs if (found := rows[pair_key(pair)]) is not None]
             if table:
@@ -142,11 +150,18 @@ def _resolve_pairs(pairs: Path | str | Sequence[Pair]) -> list[Pair]:
     return resolved
 
 
+def _job_length(pairs: int, workers: int | None, scheduler: str | None) -> int:
+    """Pairs of a job on a GPU: an equal share of each worker's, as far as their number is known."""
+    shares = 1 if scheduler is not None else workers or num_gpus()
+    return max(1, min(MAX_JOB, math.ceil(pairs / shares)))
+
+
 def _job(
     pairs: Sequence[Pair],
     folder: LabelFolder,
     digests: Mapping[str, str | None],
     save_registrations: bool,
+    batch: int | None,
 ) -> tuple[Any, ...]:
     """Arguments of `label_batch` for some pairs."""
     return (
@@ -154,16 +169,30 @@ def _job(
         folder.task,
         [[digests[name] for name in input_files(pair)] for pair in pairs],
         [str(folder.registration_folder(p)) if save_registrations else None for p in pairs],
+        [str(folder.row_path(pair)) for pair in pairs],
+        batch,
     )
 
 
-def _new_rows(run: JobRunner, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Pair, Row]]:
-    """Run jobs; yield each pair with its row as jobs finish. A failed job gives failed rows."""
-    for index, rows in run(label_batch, jobs):
-        pairs, _, digests, _ = jobs[index]
+def _run_jobs(
+    run: JobRunner, jobs: Sequence[tuple[Any, ...]], keep: Callable[[Pair, Row], None]
+) -> None:
+    """Run jobs, and keep the row of each pair as soon as it is done. A job that failed gives failed
+    rows to the pairs that it has not finished."""
+    kept: set[tuple[int, int]] = set()
+
+    def reported(index: int, content: tuple[int, Row]) -> None:
+        place, row = content
+        if (index, place) not in kept:
+            kept.add((index, place))
+            keep(jobs[index][0][place], row)
+
+    for index, rows in run(label_batch, jobs, reported):
         if isinstance(rows, Exception):
-            rows = [failure_row(*inputs, rows) for inputs in zip(pairs, digests, strict=True)]
-        yield from zip(pairs, rows, strict=True)
+            inputs = zip(jobs[index][0], jobs[index][2], strict=True)
+            rows = [failure_row(*own, rows) for own in inputs]
+        for place, row in enumerate(rows):
+            reported(index, (place, row))
 
 
 def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

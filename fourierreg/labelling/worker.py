@@ -3,23 +3,28 @@
 Arguments and results are plain data, so that they can be sent between processes.
 """
 
+import contextlib
+import dataclasses
+import json
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fourierreg import __version__
-from fourierreg.backend import get_backend, set_backend, to_numpy
+from fourierreg.backend import backend_of, get_backend, set_backend, to_numpy
 from fourierreg.data.manifest import Pair
-from fourierreg.data.nifti import read_image, read_labels, resized
+from fourierreg.data.nifti import read_labels
 from fourierreg.data.structures import Structures
 from fourierreg.image.metrics import dice_before_and_after, inverse_consistency, jacobian_statistics
 from fourierreg.labelling.folder import DONE, FAILED, input_columns
-from fourierreg.registration.map_alpha_batch import map_alpha_batch
+from fourierreg.labelling.reader import PairReader
+from fourierreg.registration.map_alpha_batch import default_batch_size, map_alpha_batch
 from fourierreg.registration.result import Registration
 
 # Exceptions that make one pair fail and not the run.
@@ -36,8 +41,14 @@ def label_batch(
     task: Mapping[str, Any],
     digests: Sequence[Sequence[str | None]],
     folders: Sequence[str | None],
+    rows: Sequence[str | None] | None = None,
+    batch: int | None = None,
+    report: Callable[[tuple[int, Row]], Any] | None = None,
 ) -> list[Row]:
-    """Estimate α for a batch of pairs; the error of a failed pair is in its row.
+    """Estimate α for some pairs; the error of a failed pair is in its row.
+
+    On a GPU one thread reads the next pairs and one finishes the results of earlier ones, while the
+    device works on others.
 
     Parameters
     ----------
@@ -48,21 +59,97 @@ def label_batch(
         SHA-256 of the files of each pair.
     folders : sequence of str or None
         Folder in which the registration of each pair is saved; None to not save it.
+    rows : sequence of str or None, optional
+        Where the rows of pairs are: one that is done is not estimated again. That happens where a
+        worker died and another takes over.
+    batch : int, optional
+        Pairs of a pass; by default as many as memory holds.
+    report : callable, optional
+        Called with (place of a pair, its row) as soon as it is done.
 
     Returns
     -------
     list of dict
         Row of each pair.
     """
+    found = {i: row for i, path in enumerate(rows or []) if (row := _done(path)) is not None}
+    todo = [i for i in range(len(pairs)) if i not in found]
     with _batch_lock:
-        start = time.perf_counter()
         set_backend(task["backend"])
-        results = _estimates([_read(pair, task) for pair in pairs], task)
-        seconds = (time.perf_counter() - start) / len(pairs)
-        return [
-            _row(*inputs, task, seconds, len(pairs))
-            for inputs in zip(pairs, results, digests, folders, strict=True)
-        ]
+        with PairReader([pairs[i] for i in todo], task["size"]) as reader:
+            size = _batch_size(reader, task) if batch is None else batch
+
+            def finish(place: int, result: Any) -> None:
+                i = todo[place]
+                found[i] = _row(pairs[i], result, digests[i], folders[i], task, size)
+                if report is not None:
+                    report((i, found[i]))
+
+            with _finishing(finish) as finished:
+                map_alpha_batch(
+                    *reader.sides,
+                    batch_size=size,
+                    errors="return",
+                    finished=finished,
+                    **_settings(task),
+                )
+    return [found[i] for i in range(len(pairs))]
+
+
+def _done(path: str | None) -> Row | None:
+    """The row of a pair that is done, or None."""
+    if path is None or not Path(path).exists():
+        return None
+    row = json.loads(Path(path).read_text())
+    return row if row["state"] == DONE else None
+
+
+def _settings(task: Mapping[str, Any]) -> dict[str, Any]:
+    return {"posterior": "marginal", **task["settings"]}
+
+
+def _batch_size(reader: PairReader, task: Mapping[str, Any]) -> int:
+    """Pairs of a pass, by the memory that the first pair needs that can be read."""
+    for place in range(len(reader.sides[1])):
+        try:
+            return default_batch_size(reader.sides[1][place].shape, _settings(task))
+        except PAIR_ERRORS:
+            continue
+    return 1
+
+
+@contextlib.contextmanager
+def _finishing(finish: Callable[[int, Any], None]) -> Iterator[Callable[[int, Any], None]]:
+    """A function that finishes results: on a GPU in a thread of its own, from arrays on the host.
+
+    An exception of it is raised at the next result, or at the end.
+    """
+    if get_backend() == "numpy":
+        yield finish
+        return
+    with ThreadPoolExecutor(1) as pool:
+        pending: list[Any] = []
+
+        def finished(place: int, result: Any) -> None:
+            while pending and pending[0].done():
+                pending.pop(0).result()
+            pending.append(pool.submit(finish, place, on_host(result)))
+
+        yield finished
+        for future in pending:
+            future.result()
+
+
+def on_host(result: Any) -> Any:
+    """A `Registration` whose arrays are copied to the host; an exception as it is."""
+    if isinstance(result, Exception):
+        return result
+    moved = {
+        field.name: to_numpy(value)
+        for field in dataclasses.fields(result)
+        if backend_of(value := getattr(result, field.name)) not in (None, "numpy")
+    }
+    return dataclasses.replace(result, **moved)
 
 
 def failure_row(pair: Pair, digests: Sequence[str | None], error: Exception) -> Row:
@@ -71,47 +158,12 @@ def failure_row(pair: Pair, digests: Sequence[str | None], error: Exception) -> 
     return {**input_columns(pair, digests), "state": FAILED, "status": text}
 
 
-def _read(pair: Pair, task: Mapping[str, Any]) -> Any:
-    """Source and target image of a pair, or the exception raised while reading them."""
-    try:
-        return tuple(
-            resized(read_image(path, name), task["size"])
-            for name, path in zip(("source", "target"), pair[:2], strict=True)
-        )
-    except PAIR_ERRORS as error:
-        return error
-
-
-def _estimates(images: Sequence[Any], task: Mapping[str, Any]) -> list[Any]:
-    """`Registration` of each pair of images, or the exception that its estimation raised.
-
-    An exception in place of a pair of images is returned unchanged.
-    """
-    results = list(images)
-    readable = [i for i, pair in enumerate(images) if not isinstance(pair, Exception)]
-    if readable:
-        sources, targets = zip(*(images[i] for i in readable), strict=True)
-        size = None if get_backend() == "cupy" else len(readable)
-        settings: dict[str, Any] = {"posterior": "marginal", **task["settings"]}
-        found = map_alpha_batch(
-            sources,
-            targets,
-            batch_size=size,
-            errors="return",
-            **settings,
-        )
-        for i, result in zip(readable, found, strict=True):
-            results[i] = result
-    return results
-
-
 def _row(
     pair: Pair,
     result: Any,
     digests: Sequence[str | None],
     folder: str | None,
     task: Mapping[str, Any],
-    seconds: float,
     batch: int,
 ) -> Row:
     """Row of a pair; saves its registration if a folder is given.
@@ -122,15 +174,14 @@ def _row(
     result : Registration or Exception
     digests, folder, task
         As for `label_batch`, of this pair.
-    seconds : float
-        Time of the estimation, per pair.
     batch : int
-        Number of pairs of the batch.
+        Pairs of a pass.
     """
-    start = time.perf_counter()
+    start, seconds = time.perf_counter(), 0.0
     try:
         if isinstance(result, Exception):
             raise result
+        seconds = result.seconds
         row = registration_columns(pair, result, digests)
         if pair.source_labels:
             row |= dice_columns(pair, result, task["structures"])

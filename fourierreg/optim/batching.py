@@ -2,67 +2,18 @@
 
 The estimate of one pair is a sequential algorithm: fit, take a slope, change α, fit again. It is
 written as a generator that yields a `Request` wherever it needs expensive work, and is sent the
-result. `run_all` drives many such coroutines, one per pair, and runs requests of the same kind as
-one batch; `run` drives one, whose requests are batches of one. A batch of `OpenRequest` goes on as
-long as others of its kind come up (continuous batching).
+result; or a list of requests that do not need each other, and is sent the list of their results.
+`run_all` drives many such coroutines, one per pair, and runs requests of the same kind as one
+batch; `run` drives one. A batch of `OpenRequest` goes on as long as others of its kind come up
+(continuous batching).
 """
 
-from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-Coroutine = Generator["Request", Any, Any]
-
-
-class Request(ABC):
-    """Work that a coroutine waits for.
-
-    Attributes
-    ----------
-    batch_key : hashable or None
-        Requests of one class with the same key can be run as one batch; None: only by itself.
-    repeatable : bool
-        Whether requests of a batch that raised may be run again one by one, to find which one
-        raises; else all of the batch get the exception.
-    """
-
-    batch_key: Hashable = None
-    repeatable: ClassVar[bool] = True
-
-    @staticmethod
-    @abstractmethod
-    def run(requests: Sequence[Any]) -> list[Any]:
-        """Run a batch; returns a result for each request, or the exception that it raised."""
-
-
-class OpenRequest(Request):
-    """Work in steps, whose batch others can join: a request that ends leaves its place to the next
-    one of its coroutine, or of another."""
-
-    repeatable: ClassVar[bool] = False
-
-    @staticmethod
-    def run(requests: Sequence[Any]) -> list[Any]:
-        """Run a batch that none joins."""
-        results: dict[int, Any] = {}
-        requests[0].run_open(requests, results.update, list)
-        return [results[place] for place in range(len(requests))]
-
-    @staticmethod
-    @abstractmethod
-    def run_open(requests: Sequence[Any], finish: Callable, join: Callable) -> None:
-        """Run a batch.
-
-        Parameters
-        ----------
-        requests : sequence of requests
-        finish : callable
-            To be called with (position, result or exception) pairs as requests end, each once.
-            Those that join later have the next positions.
-        join : callable
-            Returns requests that wait to join, perhaps none.
-        """
+from fourierreg.backend.threads import single_threaded_blas
+from fourierreg.optim.requests import Coroutine, OpenRequest
 
 
 def run(coroutine: Coroutine) -> Any:
@@ -73,125 +24,239 @@ def run(coroutine: Coroutine) -> Any:
     return result
 
 
-def run_all(coroutines: Sequence[Coroutine]) -> list[Any]:
-    """Run coroutines side by side.
+def run_all(
+    coroutines: Iterable[Coroutine],
+    *,
+    batch_size: int | None = None,
+    at_once: int | None = None,
+    finished: Callable[[int, Any], Any] | None = None,
+) -> list[Any]:
+    """Run coroutines side by side, with BLAS limited to one thread.
 
-    The largest batch of waiting requests is run next; among equal ones that of the coroutine with
-    the fewest requests served. The others wait, so that more requests of their kind can join.
+    The largest batch, of what waits and of what runs in one that is open, goes on next; the others
+    wait, so that more requests of their kind can join.
 
     Parameters
     ----------
-    coroutines : sequence of generators that yield `Request`
+    coroutines : iterable of generators that yield `Request` or lists of them
+        Taken one by one, as earlier ones end.
+    batch_size : int, optional
+        Most requests of a batch.
+    at_once : int, optional
+        Most coroutines that run side by side, by default all: more than a batch holds, so that
+        batches are full.
+    finished : callable, optional
+        Called as finished(number of the coroutine, its result or exception) as soon as it ends.
 
     Returns
     -------
     list
         For each the value it returned, or the exception that it ended with. A `MemoryError` ends
-        the whole run: a smaller batch may fit.
+        the whole run: a smaller batch may fit. So does an exception of `finished`.
     """
-    scheduler = _Scheduler(coroutines)
+    results: dict[int, Any] = {}
+
+    def end(number: int, result: Any) -> None:
+        results[number] = result
+        if finished is not None:
+            finished(number, result)
+
+    scheduler = _Scheduler(iter(coroutines), batch_size, at_once, end)
     try:
-        scheduler.run()
+        with single_threaded_blas():
+            scheduler.run()
     finally:
-        for coroutine in coroutines:
-            coroutine.close()
-    return scheduler.results
+        for task in scheduler.tasks:
+            task.coroutine.close()
+    return [results[number] for number in sorted(results)]
+
+
+@dataclass(eq=False)
+class _Task:
+    """A coroutine and what it waits for."""
+
+    number: int
+    coroutine: Coroutine
+    alone: bool = True  # whether it waits for one request, not a list
+    results: list[Any] = field(default_factory=list)  # of the requests it waits for
+    missing: int = 0
+    served: int = 0
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request that has not run yet."""
+
+    task: _Task
+    place: int  # among the requests of its task
+    request: Any
+
+    @property
+    def kind(self) -> tuple:
+        """Waiting requests of the same kind can be run as one batch."""
+        key = self.request.batch_key
+        return type(self.request), self.task.number if key is None else key, key is None
+
+
+@dataclass(eq=False)
+class _OpenBatch:
+    """A batch that others can join."""
+
+    running: Any  # generator
+    places: list[_Waiting]
+    unfinished: set[int]  # positions in `places`
 
 
 class _Scheduler:
-    """Coroutines, what they wait for, and what they returned."""
+    """Coroutines, the requests that wait, and the batches that are open."""
 
-    def __init__(self, coroutines: Sequence[Coroutine]):
-        self.coroutines = coroutines
-        self.results: list[Any] = [None] * len(coroutines)
-        self.waiting: dict[int, Request] = {}
-        self.served = [0] * len(coroutines)
+    def __init__(
+        self,
+        source: Any,
+        batch_size: int | None,
+        at_once: int | None,
+        end: Callable[[int, Any], None],
+    ):
+        self.source = enumerate(source)
+        self.batch_size, self.at_once, self.end = batch_size, at_once, end
+        self.tasks: list[_Task] = []
+        self.waiting: list[_Waiting] = []
+        self.open: dict[tuple, _OpenBatch] = {}
+        self.last: tuple | None = None  # kind of the batch that ran last
 
     def run(self) -> None:
         """Run all coroutines to their ends."""
-        for index in range(len(self.coroutines)):
-            self.resume(index)
-        while self.waiting:
-            chosen = self.largest(self.batches())
-            if isinstance(self.waiting[chosen[0]], OpenRequest):
-                self.run_open(chosen)
+        self.admit()
+        while self.waiting or self.open:
+            self.last = kind = self.largest()
+            if issubclass(kind[0], OpenRequest):
+                self.advance(kind)
             else:
-                self.run_closed(chosen)
+                self.run_closed(kind)
 
-    def resume(self, index: int, result: Any = None) -> None:
+    def admit(self) -> None:
+        """Start coroutines up to the number that may run side by side."""
+        while self.at_once is None or len(self.tasks) < self.at_once:
+            found = next(self.source, None)
+            if found is None:
+                break
+            task = _Task(*found)
+            self.tasks.append(task)
+            self.resume(task)
+
+    def resume(self, task: _Task, result: Any = None) -> None:
         """Send a coroutine the result that it waits for, until it waits for another or ends."""
-        coroutine = self.coroutines[index]
         try:
             if isinstance(result, Exception):
-                self.waiting[index] = coroutine.throw(result)
+                wanted = task.coroutine.throw(result)
             else:
-                self.waiting[index] = coroutine.send(result)
-        except StopIteration as end:
-            self.results[index] = end.value
+                wanted = task.coroutine.send(result)
+        except StopIteration as ending:
+            ended = ending.value
         except MemoryError:
             raise
         except Exception as error:  # of one coroutine: the others go on
-            self.results[index] = error
+            ended = error
+        else:
+            self.wait(task, wanted)
+            return
+        self.tasks.remove(task)
+        self.end(task.number, ended)
 
-    def kind(self, index: int) -> tuple:
-        """Waiting requests of the same kind can be run as one batch."""
-        request = self.waiting[index]
-        return type(request), index if request.batch_key is None else request.batch_key
+    def wait(self, task: _Task, wanted: Any) -> None:
+        """Enter what a coroutine waits for."""
+        task.alone = not isinstance(wanted, list)
+        requests = [wanted] if task.alone else wanted
+        task.results, task.missing = [None] * len(requests), len(requests)
+        self.waiting += [_Waiting(task, place, request) for place, request in enumerate(requests)]
 
-    def batches(self) -> dict[tuple, list[int]]:
-        """The coroutines that wait, by the kind of their requests."""
-        found: dict[tuple, list[int]] = defaultdict(list)
-        for index in sorted(self.waiting):
-            found[self.kind(index)].append(index)
-        return found
+    def serve(self, waited: _Waiting, result: Any) -> None:
+        """Give a request its result; its coroutine goes on once it has all it waits for."""
+        task = waited.task
+        task.results[waited.place] = result
+        task.missing -= 1
+        task.served += 1
+        if task.missing:
+            return
+        errors = [found for found in task.results if isinstance(found, Exception)]
+        own = errors[0] if errors else task.results[0] if task.alone else task.results
+        self.resume(task, own)
+        self.admit()
 
-    def largest(self, batches: dict[tuple, list[int]]) -> list[int]:
-        """The coroutines whose requests are run next."""
+    def largest(self) -> tuple:
+        """Kind of the batch that runs next: what others cannot join, then the largest; among equal
+        ones such as are not open, because their coroutines may join others, then the last."""
+        sizes = {kind: len(batch.unfinished) for kind, batch in self.open.items()}
+        served = dict.fromkeys(self.open, 0)
+        for waited in self.waiting:
+            kind = waited.kind
+            sizes[kind] = sizes.get(kind, 0) + 1
+            served[kind] = min(served.get(kind, waited.task.served), waited.task.served)
 
-        def rank(batch: list[int]) -> tuple[int, int]:
-            return len(batch), -min(self.served[index] for index in batch)
+        def rank(kind: tuple) -> tuple:
+            size = min(sizes[kind], self.batch_size or sizes[kind])
+            closed = not issubclass(kind[0], OpenRequest)
+            return kind[-1], size, closed, kind == self.last, -served[kind]
 
-        return max(batches.values(), key=rank)
+        return max(sizes, key=rank)
 
-    def run_closed(self, chosen: list[int]) -> None:
+    def take(self, kind: tuple, taken: int = 0) -> list[_Waiting]:
+        """Requests of a kind that find room in a batch; they do not wait any more."""
+        waiting = [waited for waited in self.waiting if waited.kind == kind]
+        waiting.sort(key=lambda waited: (waited.task.served, waited.task.number))
+        size = 1 if kind[-1] else self.batch_size
+        chosen = waiting if size is None else waiting[: max(0, size - taken)]
+        for waited in chosen:
+            self.waiting.remove(waited)
+        return chosen
+
+    def run_closed(self, kind: tuple) -> None:
         """Run a batch, and resume its coroutines."""
-        requests = [self.waiting.pop(index) for index in chosen]
-        for index, result in zip(chosen, _run_batch(requests), strict=True):
-            self.served[index] += 1
-            self.resume(index, result)
+        chosen = self.take(kind)
+        results = _run_batch([waited.request for waited in chosen])
+        for waited, result in zip(chosen, results, strict=True):
+            self.serve(waited, result)
 
-    def run_open(self, chosen: list[int]) -> None:
-        """Run a batch to which others of its kind are added while it runs."""
-        kind, places, unfinished = self.kind(chosen[0]), list(chosen), set(range(len(chosen)))
-
-        def finish(ended: Iterable[tuple[int, Any]]) -> None:
-            for place, result in ended:
-                unfinished.discard(place)
-                self.served[places[place]] += 1
-                self.resume(places[place], result)
-
-        def join() -> list[Request]:
-            while True:
-                batches = self.batches()
-                joining = batches.get(kind, [])
-                closed = {k: b for k, b in batches.items() if not issubclass(k[0], OpenRequest)}
-                if joining or not closed:
-                    break
-                self.run_closed(self.largest(closed))  # its coroutines may join afterwards
-            unfinished.update(range(len(places), len(places) + len(joining)))
-            places.extend(joining)
-            return [self.waiting.pop(index) for index in joining]
-
-        requests: list[Any] = [self.waiting.pop(index) for index in chosen]
+    def advance(self, kind: tuple) -> None:
+        """Run an open batch until others may join."""
+        batch = self.open.get(kind) or self.start(kind)
         try:
-            requests[0].run_open(requests, finish, join)
+            next(batch.running, None)
         except MemoryError:
             raise
         except Exception as error:
-            finish([(place, error) for place in sorted(unfinished)])
+            self.finish(batch, [(place, error) for place in sorted(batch.unfinished)])
+        if not batch.unfinished:
+            del self.open[kind]
+
+    def start(self, kind: tuple) -> _OpenBatch:
+        """A new open batch."""
+        chosen = self.take(kind)
+        batch = _OpenBatch(None, list(chosen), set(range(len(chosen))))
+
+        def join() -> list[Any]:
+            joining = self.take(kind, len(batch.unfinished))
+            first = len(batch.places)
+            batch.places += joining
+            batch.unfinished.update(range(first, len(batch.places)))
+            return [waited.request for waited in joining]
+
+        def finish(ended: Iterable[tuple[int, Any]]) -> None:
+            self.finish(batch, ended)
+
+        requests = [waited.request for waited in chosen]
+        batch.running = requests[0].run_open(requests, finish, join)
+        self.open[kind] = batch
+        return batch
+
+    def finish(self, batch: _OpenBatch, ended: Iterable[tuple[int, Any]]) -> None:
+        """Resume the coroutines of requests that have ended."""
+        for place, result in ended:
+            batch.unfinished.discard(place)
+            self.serve(batch.places[place], result)
 
 
-def _run_batch(requests: list[Request]) -> list[Any]:
+def _run_batch(requests: list[Any]) -> list[Any]:
     """Results of a batch, or exceptions."""
     try:
         return requests[0].run(requests)

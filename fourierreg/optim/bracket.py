@@ -17,7 +17,7 @@ STEP = math.log(2.0)
 
 
 def find_minimum(
-    losses_at: Callable[[float], Generator[Any, Any, Any]],
+    losses_at: Callable[[list[float]], Generator[Any, Any, Any]],
     start: float,
     *,
     lower: float,
@@ -29,8 +29,8 @@ def find_minimum(
     Parameters
     ----------
     losses_at : callable
-        ln α -> coroutine (`fourierreg.optim.batching`) that returns the losses f_j of independent
-        parts of the data, a float array (parts,).
+        List of ln α -> coroutine (`fourierreg.optim.batching`) that returns for each the losses f_j
+        of independent parts of the data, a float array (parts,).
     start, lower, upper : float
         Initial ln α, and the limits of the search.
     max_values : int
@@ -51,10 +51,11 @@ def find_minimum(
         missing = [k for k in wanted if k not in values]
         if not missing:
             return _parabola(values, best(), start)
-        position = start + STEP * missing[0]
-        if not lower <= position <= upper:
+        positions = [start + STEP * k for k in missing]
+        if not all(lower <= position <= upper for position in positions):
             return Root(start + STEP * best(), math.nan, NO_OPTIMUM)
-        values[missing[0]] = np.asarray((yield from losses_at(position)), dtype=float)
+        found = yield from losses_at(positions)
+        values |= {k: np.asarray(own, dtype=float) for k, own in zip(missing, found, strict=True)}
     return Root(start + STEP * best(), math.nan, NOT_CONVERGED)
 
 

@@ -6,7 +6,7 @@ captured graph: a few scalars per row are copied to the device, and a few come b
 recursion runs on the host, on inner products of the vectors (`limited_memory`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,9 @@ def minimize(
     *,
     window: int,
     callback: Callable[[int, float], Any] | None = None,
-    finished: Callable | None = None,
-    more: Callable | None = None,
     capture: bool = True,
 ) -> list[RowMinimum]:
     """Minimize a function of every row of `starts.x`.
-
-    Rows are numbered from zero, those that join later go on.
 
     Parameters
     ----------
@@ -49,22 +45,52 @@ def minimize(
         Iterations over which the decrease of a value is judged.
     callback : callable, optional
         Called as callback(row, gradient norm) after every accepted step, in the order of rows.
-    finished : callable, optional
-        Called with a list of (row, `RowMinimum`) of rows that ended in the same step; nothing is
-        returned then.
+    capture : bool
+        Whether `objective` can be captured.
+    """
+    minima: dict[int, RowMinimum] = {}
+    running = minimization(
+        objective,
+        values_of,
+        starts,
+        window=window,
+        finished=minima.update,
+        callback=callback,
+        capture=capture,
+    )
+    for _ in running:
+        pass
+    return [minima[row] for row in sorted(minima)]
+
+
+def minimization(
+    objective: Callable,
+    values_of: Callable,
+    starts: Starts,
+    *,
+    window: int,
+    finished: Callable,
+    more: Callable | None = None,
+    callback: Callable[[int, float], Any] | None = None,
+    capture: bool = True,
+) -> Generator[None, None, None]:
+    """`minimize` as a generator, in which rows give their places to others.
+
+    It yields where rows have ended and others may join: its caller may do other work first, on the
+    device too, as no graph is held then. Rows are numbered from zero, those that join go on.
+
+    Parameters
+    ----------
+    objective, values_of, starts, window, callback, capture
+        As of `minimize`.
+    finished : callable
+        Called with a list of (row, `RowMinimum`) of rows that ended in the same step.
     more : callable, optional
         Called with the rows that go on, where some have ended: returns `Starts` of others that
         take their places, or None.
-    capture : bool
-        Whether `objective` can be captured.
-
-    Returns
-    -------
-    list of RowMinimum
     """
     run = _Rows(objective, values_of, starts, capture)
     run.build_iteration()
-    minima: dict[int, RowMinimum] = {}
     while run.active.any():
         accepted = run.step()
         if callback is not None:
@@ -76,11 +102,13 @@ def minimize(
         ]
         converged = run.stalled | np.array(flat)
         done = run.active & (converged | (run.iterations >= run.max_iterations))
-        if done.any():
-            ended = run.finish(np.flatnonzero(done), converged)
-            (minima.update if finished is None else finished)(ended)
+        if not done.any():
+            continue
+        finished(run.finish(np.flatnonzero(done), converged))
+        if run.can_be_renewed():
+            run.iterate = None  # frees the memory of the graph
+            yield
             run.renew(more)
-    return [minima[row] for row in sorted(minima)]
 
 
 def _flat(values, window, min_decrease):
@@ -223,21 +251,20 @@ class _Rows:
         self.active[done] = False
         return found
 
-    def renew(self, more):
-        """Replace finished rows by others, or remove them: at once where there is no graph to
-        capture again, else once there are many."""
-        left = np.flatnonzero(self.active)
+    def can_be_renewed(self):
+        """Whether finished rows are removed now: at once where there is no graph to capture again,
+        else once there are many."""
+        active = int(self.active.sum())
         at_once = backend_of(self.vectors.x) == "numpy"
-        if not at_once and left.size > MAX_ACTIVE_SHARE * self.active.size:
-            return
-        self.iterate = None  # frees the memory of the graph for what `more` does
+        return active > 0 and (at_once or active <= MAX_ACTIVE_SHARE * self.active.size)
+
+    def renew(self, more):
+        """Replace finished rows by others, or remove them."""
+        left = np.flatnonzero(self.active)
         starts = None if more is None else more(self.rows[left])
-        if starts is None and not left.size:
-            return
-        if left.size:
-            self._select(left)
+        self._select(left)
         if starts is not None:
-            self._join(starts, fresh=not left.size)
+            self._join(starts)
         self.build_iteration()
 
     def _select(self, keep):
@@ -248,16 +275,12 @@ class _Rows:
             setattr(self, name, getattr(self, name)[keep])
         self.values = [self.values[i] for i in keep]
 
-    def _join(self, starts, fresh):
-        """Add rows, or take them instead of the present ones, all of which have finished."""
+    def _join(self, starts):
+        """Add rows."""
         other = _Rows(self.objective, self.values_of, starts, self.capture, self.next_row)
         self.next_row = other.next_row
-        if fresh:
-            self.vectors, self.memory, self.values = other.vectors, other.memory, other.values
-        else:
-            self.vectors.extend(other.vectors)
-            self.memory.extend(other.memory)
-            self.values += other.values
+        self.vectors.extend(other.vectors)
+        self.memory.extend(other.memory)
+        self.values += other.values
         for name in self.PER_ROW:
-            own = [] if fresh else [getattr(self, name)]
-            setattr(self, name, np.concatenate([*own, getattr(other, name)]))
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(other, name)]))

@@ -1,14 +1,14 @@
 """Fit velocities at fixed α and noise: preconditioned L-BFGS whose rows are packed velocities."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
 from fourierreg.backend import Array, array_module, to_numpy
 from fourierreg.model.problem import Problem
-from fourierreg.optim.lbfgs import minimize
+from fourierreg.optim.lbfgs import minimization
 from fourierreg.optim.vectors import CurvaturePairs, Starts
 from fourierreg.registration.fit_rows import NOT_FINITE, FitRows, Minimum, Start
 from fourierreg.spectral.metric import MetricBatch
@@ -27,8 +27,6 @@ def fit(
     tolerance: Any,
     max_iterations: Any,
     record: Callable,
-    finished: Callable | None = None,
-    more: Callable | None = None,
 ) -> list[Minimum | Exception]:
     """Minimize ``problem.evaluate`` over v₀; every iterate is a diffeomorphism.
 
@@ -38,76 +36,82 @@ def fit(
         As in `Start`.
     record : callable
         Called as record(pair, prior, likelihood, gradient norm) after every accepted step.
-    finished : callable, optional
-        Called with a list of (pair, result) of pairs that ended in the same step; nothing is
-        returned then.
-    more : callable, optional
-        Returns the `Start` of other pairs, which take the places of those that ended and have the
-        next numbers, or None.
 
     Returns
     -------
     list of Minimum; a FloatingPointError for a pair whose start is not finite
     """
     results: dict[int, Minimum | Exception] = {}
-    run = _Run(record, results.update if finished is None else finished, more)
-    first = run.admit(Start(problem, metric, start, memory, tolerance, max_iterations))
-    if first is not None:
-        run.minimize(first)
+    first = Start(problem, metric, start, memory, tolerance, max_iterations)
+    for _ in open_fit(first, record=record, finished=results.update):
+        pass
     return [results[pair] for pair in sorted(results)]
 
 
-class _Run:
-    """Fits of pairs that come and go."""
+def open_fit(
+    start: Start, *, record: Callable, finished: Callable, more: Callable | None = None
+) -> Generator[None, None, None]:
+    """`fit` as a generator, in which pairs give their places to others (`minimization`).
 
-    def __init__(self, record: Callable, ended: Callable, more: Callable | None):
-        self.record, self.ended, self.source = record, ended, more
+    Parameters
+    ----------
+    start : Start
+    record : callable
+        As of `fit`.
+    finished : callable
+        Called with a list of (pair, result) of pairs that ended in the same step.
+    more : callable, optional
+        Returns the `Start` of other pairs, which take the places of those that ended and have the
+        next numbers, or None.
+    """
+    run = _Run(finished)
+    state, start = run.admit(start)
+    if state is None:
+        return
+
+    def joining(rows: np.ndarray) -> Starts | None:
+        found = None if more is None else more()
+        added, found = (None, None) if found is None else run.admit(found)
+        if added is None:
+            return None
+        state.join(added, rows)
+        return added.starts(found)
+
+    yield from minimization(
+        state.objective,
+        state.totals,
+        state.starts(start),
+        window=WINDOW,
+        callback=lambda row, norm: record(
+            state.numbers[row], *map(float, state.energies[1:, row]), norm
+        ),
+        finished=lambda ended: finished(state.minima(ended)),
+        more=joining,
+        capture=start.problem.similarity.capturable,
+    )
+
+
+class _Run:
+    """Numbers the pairs of a run, and ends those whose start is not finite."""
+
+    def __init__(self, ended: Callable):
+        self.ended = ended
         self.count = 0  # of pairs so far
 
-    def admit(self, start: Start | None) -> "tuple[FitRows, Start] | None":
-        """The fits of pairs whose start is finite; the others have ended."""
-        while start is not None:
-            velocity, first = start.velocity, self.count
-            finite = _finite(velocity)
-            self.count += finite.size
-            kept = [int(pair) for pair in np.flatnonzero(finite)]
-            failed = [first + int(pair) for pair in np.flatnonzero(~finite)]
-            if failed:
-                self.ended([(pair, FloatingPointError(NOT_FINITE)) for pair in failed])
-            if kept:
-                start = start.select(kept)
-                numbers = [first + pair for pair in kept]
-                return FitRows(start.problem, start.metric, start.velocity, numbers), start
-            start = None if self.source is None else self.source()
-        return None
-
-    def more(self) -> "tuple[FitRows, Start] | None":
-        """Fits of others, or None."""
-        return None if self.source is None else self.admit(self.source())
-
-    def minimize(self, first: "tuple[FitRows, Start]") -> None:
-        """Minimize, and report every pair that ends."""
-        state, start = first
-
-        def more(rows: np.ndarray) -> Starts | None:
-            found = self.more()
-            if found is None:
-                return None
-            state.join(found[0], rows)
-            return found[0].starts(found[1])
-
-        minimize(
-            state.objective,
-            state.totals,
-            state.starts(start),
-            window=WINDOW,
-            callback=lambda row, norm: self.record(
-                state.numbers[row], *map(float, state.energies[1:, row]), norm
-            ),
-            finished=lambda ended: self.ended(state.minima(ended)),
-            more=None if self.source is None else more,
-            capture=start.problem.similarity.capturable,
-        )
+    def admit(self, start: Start) -> tuple[Any, Start]:
+        """`FitRows` of the pairs whose start is finite, or None if there are none, and their
+        `Start`."""
+        finite, first = _finite(start.velocity), self.count
+        self.count += finite.size
+        kept = [int(pair) for pair in np.flatnonzero(finite)]
+        failed = [first + int(pair) for pair in np.flatnonzero(~finite)]
+        if failed:
+            self.ended([(pair, FloatingPointError(NOT_FINITE)) for pair in failed])
+        if not kept:
+            return None, start
+        start = start.select(kept)
+        numbers = [first + pair for pair in kept]
+        return FitRows(start.problem, start.metric, start.velocity, numbers), start
 
 
 def _finite(velocity: Array) -> np.ndarray:

@@ -135,12 +135,9 @@ class FitRows:
     def join(self, other: "FitRows", kept: np.ndarray) -> None:
         """Add the pairs of another to those of some rows."""
         added = len(self.numbers) + np.arange(len(other.numbers))
-        if kept.size:
-            self._keep(kept)
-            self.problem = self.problem.concatenate([self.problem, other.problem])
-            self.metric = self.metric.concatenate([self.metric, other.metric])
-        else:
-            self.problem, self.metric = other.problem, other.metric
+        self._keep(kept)
+        self.problem = self.problem.concatenate([self.problem, other.problem])
+        self.metric = self.metric.concatenate([self.metric, other.metric])
         self.rows = np.concatenate([kept, added])
         self.numbers += other.numbers
         self.energies = np.concatenate([self.energies, other.energies], axis=1)

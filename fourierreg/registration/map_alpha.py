@@ -9,7 +9,8 @@ from typing import Any
 from fourierreg.backend import Array
 from fourierreg.image.similarity import Similarity
 from fourierreg.model.model import Model
-from fourierreg.optim.batching import Coroutine, run
+from fourierreg.optim.batching import run
+from fourierreg.optim.requests import Coroutine
 from fourierreg.registration.algorithm_1 import GradientDescent
 from fourierreg.registration.alpha_options import AlphaOptions, alpha_options
 from fourierreg.registration.alpha_search import HIGHEST, LOWEST, AlphaSearch

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,15 @@ from fourierreg.backend import Array, free_memory, get_backend, release_memory
 from fourierreg.errors import InputError, InputTypeError
 from fourierreg.model.model import model_of
 from fourierreg.optim.batching import run_all
+from fourierreg.optim.requests import Coroutine
 from fourierreg.registration.map_alpha import estimate, map_alpha
+from fourierreg.registration.quality import quality_of
 from fourierreg.registration.result import Registration
 
 PER_PAIR = ("source", "target", "mask", "callback")
 ERRORS = ("raise", "return")
-DEFAULT_MAX_BATCH, MAX_BATCH = 4, {"cupy": 64}  # pairs at a time, by default
+DEFAULT_MAX_BATCH, MAX_BATCH = 4, {"cupy": 64}  # pairs of a pass, by default
+UNDER_WAY = 4  # times as many pairs are under way as a pass holds
 # Upper bound of the memory of a pair: NumPy's arrays (benchmarks/gpu.py --memory), and half as much
 # again for the memory pools of CuPy, with the separate one of captured graphs.
 BYTES_PER_VOXEL, BYTES_PER_MODE = 170, 3000  # of the images' own grid; of the band
@@ -33,33 +36,40 @@ def map_alpha_batch(
     batch_size: int | None = None,
     errors: str = "raise",
     callback: Callable[[int, Any], Any] | None = None,
+    finished: Callable[[int, Any], Any] | None = None,
     **settings: Any,
 ) -> list[Registration]:
     """`map_alpha` of many pairs, whose work is batched.
 
     On a GPU one pair leaves most of it idle. Pairs on (padded) grids of the same shape share every
-    pass. The α of a pair depends neither on the other pairs nor on the batch size.
+    pass, whatever each of them is at, and a pair that is done gives its place to the next one. The
+    α of a pair depends neither on the other pairs nor on the batch size.
 
     Parameters
     ----------
     sources, targets : sequences of arrays or nibabel images, one of each for every pair
-        As in `map_alpha`; or arrays (pairs, N_1, …, N_d).
+        As in `map_alpha`; or arrays (pairs, N_1, …, N_d). A pair's are read when its turn comes, so
+        that sequences may load them then.
     masks : sequence of bool arrays or None, optional
     batch_size : int, optional
-        Pairs at a time; by default as many as the GPU's free memory holds, and 4 on a CPU. When
-        memory runs out, unused memory is released and the batch size is halved.
+        Pairs of a pass; by default as many as the GPU's free memory holds, and 4 on a CPU. Some
+        more are under way, so that passes are full. When memory runs out, unused memory is released
+        and the batch size is halved; pairs that are done are kept.
     errors : {"raise", "return"}
-        For a pair that cannot be estimated: raise its exception once the others of its batch are
-        done, or put it in the list in place of a result.
+        For a pair that cannot be estimated: raise its exception at once, or put it in the list in
+        place of a result.
     callback : callable, optional
         Called as callback(pair, record) after every accepted iteration.
+    finished : callable, optional
+        Called as finished(pair, result) as soon as a pair is done, in no particular order.
     settings
         Keywords of `map_alpha`, the same for every pair.
 
     Returns
     -------
     list of Registration
-        In the order of the pairs; `seconds` of each is that of its batch over its pairs.
+        In the order of the pairs; `seconds` of each is the time since the result before it, so that
+        those of all pairs sum to that of the call.
 
     Raises
     ------
@@ -72,42 +82,68 @@ def map_alpha_batch(
     count = _checked(sources, targets, masks, settings)
     checks.choice("errors", errors, ERRORS)
     size = (
-        _default_batch_size(targets, settings)
+        default_batch_size(targets[0].shape if count else (), settings)
         if batch_size is None
         else checks.count("batch_size", batch_size)
     )
     parameters = inspect.signature(map_alpha).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    results: list[Any] = []
-    released = False  # whether the batch starts from empty memory pools
-    while len(results) < count:
-        batch = range(len(results), min(len(results) + size, count))
-        keywords = [
-            defaults
-            | settings
-            | {
-                "source": sources[pair],
-                "target": targets[pair],
-                "mask": None if masks is None else masks[pair],
-                "callback": None if callback is None else functools.partial(callback, pair),
-            }
-            for pair in batch
-        ]
-        began = time.perf_counter()
+
+    def coroutine(pair: int) -> Coroutine:
+        own = {
+            "source": sources[pair],
+            "target": targets[pair],
+            "mask": None if masks is None else masks[pair],
+            "callback": None if callback is None else functools.partial(callback, pair),
+        }
+        return (yield from estimate(**(defaults | settings | own)))
+
+    results: dict[int, Any] = {}
+    last = time.perf_counter()
+
+    def end(pair: int, result: Any) -> None:
+        nonlocal last
+        if isinstance(result, Exception):
+            if errors == "raise":
+                result.add_note(f"(pair {pair} of map_alpha_batch)")
+                raise result
+        else:
+            now = time.perf_counter()
+            result, last = replace(result, seconds=now - last), now
+        results[pair] = result
+        if finished is not None:
+            finished(pair, result)
+
+    _run_within_memory(coroutine, range(count), size, results, end)
+    return [results[pair] for pair in range(count)]
+
+
+def _run_within_memory(
+    coroutine: Callable[[int], Coroutine],
+    pairs: Sequence[int],
+    size: int,
+    results: Mapping[int, Any],
+    end: Callable[[int, Any], None],
+) -> None:
+    """Run the coroutines of pairs in batches that are halved when memory runs out."""
+    emptied = False  # whether the run starts from empty memory pools
+    while todo := [pair for pair in pairs if pair not in results]:
+        before = len(results)
+        at_once = size * UNDER_WAY if size > 1 else 1
+
+        def ended(place: int, result: Any, todo: Sequence[int] = todo) -> None:
+            end(todo[place], result)
+
         try:
-            found = run_all([estimate(**own) for own in keywords])
-        except MemoryError as error:  # its traceback holds the arrays of the batch
-            found = [error.with_traceback(None)]
-        if isinstance(found[0], MemoryError) and (len(batch) > 1 or not released):
-            size, released = math.ceil(len(batch) / 2), True
-            release_memory()
-            continue
-        released = False
-        if errors == "raise":
-            _raise_first(found, batch)
-        seconds = (time.perf_counter() - began) / len(batch)
-        results += [f if isinstance(f, Exception) else replace(f, seconds=seconds) for f in found]
-    return results
+            run_all(map(coroutine, todo), batch_size=size, at_once=at_once, finished=ended)
+        except MemoryError as error:
+            failure = error.with_traceback(None)  # which holds the arrays of the batch
+        else:
+            return
+        if size == 1 and emptied and len(results) == before:  # the pair alone does not fit
+            end(next(pair for pair in pairs if pair not in results), failure)
+        emptied, size = True, max(1, size // 2)
+        release_memory()
 
 
 def _checked(
@@ -132,21 +168,17 @@ def _checked(
     return len(sources)
 
 
-def _default_batch_size(targets: Sequence[Any], settings: dict[str, Any]) -> int:
-    """Number of pairs that the free memory holds, at least one."""
+def default_batch_size(shape: Sequence[int], settings: Mapping[str, Any]) -> int:
+    """Number of pairs of images of a shape that the free memory holds, at least one."""
     largest, free = MAX_BATCH.get(get_backend(), DEFAULT_MAX_BATCH), free_memory()
-    if free is None or not len(targets):
+    if free is None or not len(shape):
         return largest
-    voxels, d = max((math.prod(target.shape), len(target.shape)) for target in targets)
-    band = model_of(settings.get("model"), modes=settings.get("modes")).modes
+    d, predictive = len(shape), settings.get("posterior") in (None, "predictive")
+    if predictive and not {"model", "modes"} & set(settings):
+        model = quality_of(settings.get("quality")).model
+    else:
+        model = model_of(settings.get("model"), modes=settings.get("modes"))
+    band = model.modes
     modes = (band,) * d if isinstance(band, int) else band
-    needed = BYTES_PER_VOXEL * voxels + BYTES_PER_MODE * d * math.prod(modes)
+    needed = BYTES_PER_VOXEL * math.prod(shape) + BYTES_PER_MODE * d * math.prod(modes)
     return max(1, min(largest, int(MEMORY_SHARE * free / needed)))
-
-
-def _raise_first(found: Sequence[Any], pairs: Sequence[int]) -> None:
-    """Raise the exception of the first pair that failed, with the number of the pair."""
-    for pair, result in zip(pairs, found, strict=True):
-        if isinstance(result, Exception):
-            result.add_note(f"(pair {pair} of map_alpha_batch)")
-            raise result

@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from fourierreg.backend import array_module
-from fourierreg.model.flow_error import MAX_STEPS, flow_error, more_steps
+from fourierreg.model.flow_error import MAX_STEPS, more_steps
 from fourierreg.model.laplace import joint_slope
 from fourierreg.registration.fit import remaining_decrease
 from fourierreg.registration.level import level_of
 from fourierreg.registration.pair_noise import PairNoise
 from fourierreg.registration.pyramid import level_shapes
 from fourierreg.registration.result import Record
-from fourierreg.registration.tasks import AlphaSlope, Fit, VelocityDerivative
+from fourierreg.registration.tasks import AlphaSlope, Fit, FlowError, VelocityDerivative
 from fourierreg.spectral.band import change_band, inner
 
 TOLERANCE = 0.3  # of fits (`fourierreg.registration.fit`)
@@ -159,8 +159,7 @@ class Multiresolution:
             ended = result.converged or left <= 0
             if not self.chooses_steps or (checked and not ended):
                 return
-            geodesic = self.evaluation.geodesic
-            self.flow_error = flow_error(problem, self.velocity, self.metric, geodesic)
+            self.flow_error = yield FlowError(problem, self.metric, self.velocity)
             allowed = FLOW_TOLERANCE * min(problem.spacing)
             checked = self.flow_error <= 0.5 * allowed
             if self.flow_error > allowed and self.num_steps < MAX_STEPS:
@@ -275,19 +274,24 @@ class Multiresolution:
         independent = self.noise.decimation / self.noise.voxel_ratio * self.num_voxels
         return independent * (math.log(self.noise.sigma) + 0.5 * math.log(2 * math.pi))
 
-    def record(self, prior, likelihood, norm, problem):
-        """Add an iteration to the history."""
+    def elapsed(self):
+        """Seconds since the registration began."""
+        return time.perf_counter() - self.began
+
+    def record(self, prior, likelihood, norm, problem, metric=None, seconds=None):
+        """Add an iteration to the history, at the present α and time or at others."""
+        metric = self.metric if metric is None else metric
         record = Record(
             len(self.history),
             problem.shape,
-            self.alpha,
+            metric.alphas[0],
             self.noise.sigma,
             self.noise.decimation,
             prior,
             likelihood,
-            self.objective(prior, likelihood),
+            self.objective(prior, likelihood, metric),
             norm,
-            time.perf_counter() - self.began,
+            self.elapsed() if seconds is None else seconds,
         )
         self.history.append(record)
         if self.callback is not None:

@@ -1,15 +1,17 @@
 """The α whose registration of half of the voxels predicts the other half best."""
 
 import math
+from collections.abc import Sequence
 
 from scipy import stats
 
-from fourierreg.optim.batching import Coroutine
 from fourierreg.optim.bracket import find_minimum
+from fourierreg.optim.requests import Coroutine
 from fourierreg.registration.held_out import seen
 from fourierreg.registration.multiresolution import Multiresolution
 from fourierreg.registration.quality import fit_to_quality
 from fourierreg.registration.tasks import Fit, HeldOut
+from fourierreg.spectral.metric import MetricBatch
 
 ITERATIONS = 40  # of a fit to half of the voxels
 CLEAR_GAIN = 0.05  # of the dissimilarity of held-out voxels, at half of an α
@@ -57,29 +59,49 @@ class PredictiveSearch:
         yield from fit_to_quality(state, self.iterations)
         return root
 
-    def losses_at(self, log_alpha: float) -> Coroutine:
+    def losses_at(self, log_alphas: Sequence[float]) -> Coroutine:
         """As the function of that name."""
-        return (yield from losses_at(self.state, log_alpha))
+        return (yield from losses_at(self.state, log_alphas))
 
 
-def losses_at(state: Multiresolution, log_alpha: float, recorded: bool = True) -> Coroutine:
-    """Dissimilarity of held-out voxels in each part of the image on the search grid, at the
-    present noise (coroutine); leaves the state at that α and without a velocity."""
+def losses_at(
+    state: Multiresolution, log_alphas: Sequence[float], recorded: bool = True
+) -> Coroutine:
+    """Dissimilarity of held-out voxels in each part of the image on the search grid, at several ln
+    α and the present noise (coroutine); leaves the state without a velocity.
+
+    The fits are requested together. They enter the history one after the other: the first while it
+    runs, the others afterwards.
+    """
     level = state.search_level
     state.reset()
-    yield from state.move_to(log_alpha, level)
     modes = tuple(min(MODES, n) for n in state.levels[level].modes)
-    metric = state.metric.with_modes(modes)
-    shape = (1, metric.band.ndim, *metric.band.coefficient_shape)
+    shape = (1, len(modes), *state.metric.with_modes(modes).band.coefficient_shape)
     start = state.xp.zeros(shape, dtype=complex)
     problem, inside = state.problem(level), state.levels[level].inside
+    later: list[tuple] = []  # records of fits that run beside the first
+    requests = []
+    for number, log_alpha in enumerate(log_alphas):
+        metric = state.metric.with_alphas([math.exp(log_alpha)])
 
-    def record(prior: float, likelihood: float, norm: float) -> None:
-        if recorded:
-            state.record(prior, likelihood, norm, problem)
+        def record(*energies: float, number: int = number, metric: MetricBatch = metric) -> None:
+            entry = (*energies, problem, metric, state.elapsed())
+            if number == 0 and recorded:
+                state.record(*entry)
+            else:
+                later.append((number, entry))
 
-    fitted = yield Fit(seen(problem, inside), metric, start, None, 0.0, ITERATIONS, record)
-    return (yield HeldOut(problem, metric, fitted.velocity, inside))
+        narrow = metric.with_modes(modes)
+        requests.append(Fit(seen(problem, inside), narrow, start, None, 0.0, ITERATIONS, record))
+    fitted = yield requests
+    if recorded:
+        for _, entry in sorted(later, key=lambda kept: kept[0]):
+            state.record(*entry)
+    measured = [
+        HeldOut(problem, request.metric, minimum.velocity, inside)
+        for request, minimum in zip(requests, fitted, strict=True)
+    ]
+    return (yield measured)
 
 
 def contradiction(state: Multiresolution, log_alpha: float) -> Coroutine:
@@ -90,8 +112,8 @@ def contradiction(state: Multiresolution, log_alpha: float) -> Coroutine:
     not found out, because the fits to half of the voxels are short.
     """
     saved, fitted_level = state.state(), state.fitted_level
-    here = yield from losses_at(state, log_alpha, recorded=False)
-    at_half = yield from losses_at(state, log_alpha + math.log(0.5), recorded=False)
+    compared = [log_alpha, log_alpha + math.log(0.5)]
+    here, at_half = yield from losses_at(state, compared, recorded=False)
     state.restore(saved)
     state.fitted_level = fitted_level
     gain = (here - at_half) / abs(here.sum())

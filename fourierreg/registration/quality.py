@@ -13,7 +13,7 @@ from fourierreg import checks
 from fourierreg.errors import InputError, InputTypeError
 from fourierreg.image.similarity import LocalCorrelation
 from fourierreg.model.model import Model
-from fourierreg.optim.batching import Coroutine
+from fourierreg.optim.requests import Coroutine
 from fourierreg.registration.inputs import shape_of
 from fourierreg.registration.multiresolution import Multiresolution
 

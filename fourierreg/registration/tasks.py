@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from fourierreg.backend import Array, array_module
-from fourierreg.backend.threads import single_threaded_blas
+from fourierreg.model.flow_error import flow_error
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.laplace import alpha_slope, velocity_derivative
 from fourierreg.model.problem import Problem
 from fourierreg.model.traces import DENSE_LIMIT
-from fourierreg.optim.batching import OpenRequest, Request
+from fourierreg.optim.requests import OpenRequest, Request
 from fourierreg.optim.vectors import CurvaturePairs
-from fourierreg.registration.fit import fit
+from fourierreg.registration.fit import open_fit
 from fourierreg.registration.fit_rows import Start
 from fourierreg.registration.held_out import held_out_losses
 from fourierreg.spectral.metric import MetricBatch
@@ -60,16 +60,12 @@ class Fit(_PairRequest, OpenRequest):
             fits.extend(joining)
             return Fit._start(joining) if joining else None
 
-        with single_threaded_blas():
-            start = Fit._start(requests)
-            fit(
-                *start[:4],
-                tolerance=start.tolerance,
-                max_iterations=start.max_iterations,
-                record=lambda pair, *energies: fits[pair].record(*energies),
-                finished=finish,
-                more=more,
-            )
+        yield from open_fit(
+            Fit._start(requests),
+            record=lambda pair, *energies: fits[pair].record(*energies),
+            finished=finish,
+            more=more,
+        )
 
     @staticmethod
     def _start(requests):
@@ -89,9 +85,8 @@ class VelocityDerivative(_PairRequest):
     def run(requests):
         """Solve for all pairs."""
         problem, metric, velocity = _concatenated(requests)
-        with single_threaded_blas():
-            hessian = PosteriorHessian(metric, problem.curvature(problem.shoot(velocity, metric)))
-            derivative = velocity_derivative(velocity, hessian)
+        hessian = PosteriorHessian(metric, problem.curvature(problem.shoot(velocity, metric)))
+        derivative = velocity_derivative(velocity, hessian)
         return [derivative[[pair]] for pair in range(len(requests))]
 
 
@@ -122,9 +117,8 @@ class AlphaSlope(_PairRequest):
         def curvature_at(v):
             return problem.curvature(problem.shoot(v, metric), exact)
 
-        with single_threaded_blas():
-            hessian = PosteriorHessian(metric, curvature_at(velocity))
-            slope = alpha_slope(velocity, hessian, curvature_at, requests[0].num_probes)
+        hessian = PosteriorHessian(metric, curvature_at(velocity))
+        slope = alpha_slope(velocity, hessian, curvature_at, requests[0].num_probes)
         return slope.unstack()
 
 
@@ -140,8 +134,18 @@ class HeldOut(_PairRequest):
         """Measure it for all pairs."""
         problem, metric, velocity = _concatenated(requests)
         inside = array_module(velocity).concatenate([request.inside for request in requests])
-        with single_threaded_blas():
-            return list(held_out_losses(problem, metric, velocity, inside))
+        return list(held_out_losses(problem, metric, velocity, inside))
+
+
+@dataclass(frozen=True, eq=False)
+class FlowError(_PairRequest):
+    """How far the end map of the velocity is from its flow, in mm: a float."""
+
+    @staticmethod
+    def run(requests):
+        """Measure it for all pairs."""
+        problem, metric, velocity = _concatenated(requests)
+        return [float(error) for error in flow_error(problem, velocity, metric)]
 
 
 def _concatenated(requests):

@@ -106,13 +106,66 @@ def test_a_batch_saves_its_finished_pairs_if_one_fails(finished, tmp_path):
         **FAST,
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
-    assert [row["batch"] for row in found] == [2, 2, 1]
+    assert [row["batch"] for row in found] == [2, 2, 2]
     assert found[1]["state"] == "failed" and "missing" in found[1]["status"]
-    assert found[2] == rows[2] | {k: found[2][k] for k in ("seconds", "finished")}  # a batch of one
+    same = {key: found[2][key] for key in ("seconds", "finished", "batch")}
+    assert found[2] == rows[2] | same  # alone in its job
     low, high = rows[0]["alpha_low"], rows[0]["alpha_high"]
     assert low < found[0]["alpha"] < high and found[0]["dice"] > found[0]["dice_before"]
     kept = LabelFolder(tmp_path / "out", {}).registration_folder(pairs[0]) / "velocity.npz"
     assert fourierreg.Registration.load(kept).alpha == found[0]["alpha"]
+
+
+def job_of(pairs, backend, **more):
+    task = {"size": 24, "structures": None, "backend": backend}
+    task["settings"] = {key: value for key, value in FAST.items() if key != "size"}
+    digests = [["a", "b"] if not pair.source_labels else list("abcd") for pair in pairs]
+    return {"pairs": pairs, "task": task, "digests": digests, "folders": [None] * len(pairs)} | more
+
+
+def test_a_job_on_a_device_reports_every_pair_when_it_is_done(finished, tmp_path):
+    """Pairs are read and finished beside the device's work; one that cannot be read fails alone."""
+    _, pairs, rows = finished
+    broken = Pair(str(tmp_path / "missing.nii.gz"), pairs[0].target, "", "")
+    said = []
+    with fourierreg.use_backend("numpy"):
+        found = label_batch(**job_of([broken, *pairs], "mock", batch=2, report=said.append))
+    assert sorted(place for place, _ in said) == [0, 1, 2, 3]
+    assert all(found[place] == row for place, row in said)
+    assert found[0]["state"] == "failed" and "no file" in found[0]["status"]
+    for row, expected in zip(found[1:], rows, strict=True):
+        assert row["backend"] == "mock" and row["dice"] == pytest.approx(expected["dice"], abs=0.01)
+        assert row["alpha"] == pytest.approx(expected["alpha"], rel=0.1)
+
+
+def test_a_job_that_moved_to_another_worker_keeps_what_is_done(finished):
+    folder, pairs, rows = finished
+    files = [str(LabelFolder(folder / "out", {}).row_path(pair)) for pair in pairs]
+    said = []
+    found = label_batch(**job_of(pairs, "numpy", rows=[*files[:2], None], report=said.append))
+    assert found[:2] == rows[:2] and [place for place, _ in said] == [2]
+
+
+def test_rows_are_kept_while_a_job_goes_on_and_after_it_fails(finished, tmp_path, monkeypatch):
+    _, pairs, rows = finished
+
+    def fails(function, jobs, reported):
+        for place in (0, 0, 1):  # a job that moved repeats itself
+            reported(0, (place, rows[place]))
+        yield 0, RuntimeError("the worker died")
+
+    kept = []
+    job = (pairs, {}, [["a", "b", "c", "d"]] * 3)
+    label_run._run_jobs(fails, [job], lambda pair, row: kept.append((pair, row["state"])))
+    assert kept == list(zip(pairs, ["done", "done", "failed"], strict=True))
+
+
+def test_jobs_on_gpus_share_the_pairs(monkeypatch):
+    monkeypatch.setattr(label_run, "num_gpus", lambda: 3)
+    assert label_run._job_length(100, None, None) == 34
+    assert label_run._job_length(100, 2, None) == 50
+    assert label_run._job_length(10_000, 2, "tcp://host:1") == label_run.MAX_JOB
+    assert label_run._job_length(0, 2, None) == 1
 
 
 def test_a_batch_size_of_zero_and_an_unknown_backend_are_refused(tmp_path):

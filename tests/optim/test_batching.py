@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from fourierreg.optim.batching import OpenRequest, Request, run, run_all
+from fourierreg.optim.batching import run, run_all
+from fourierreg.optim.requests import OpenRequest, Request
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,8 @@ class Count(OpenRequest):
             left = {place: steps for place, steps in left.items() if steps}
             if ended:
                 finish([(place, names[place]) for place in ended])
+            if ended and left:
+                yield
                 for request in join():
                     left[len(names)] = request.steps
                     names.append(request.name)
@@ -214,12 +217,84 @@ def test_an_open_batch_goes_on_with_the_next_requests_of_its_coroutines():
     assert log == ["ab", "ba", "ab", "a"]
 
 
-def test_other_work_is_done_where_it_lets_a_coroutine_join_again():
+def test_an_open_batch_waits_while_a_larger_one_can_run():
     log, doubles = [], []
     a, b = (counting(n, log, 1, 2, doubles=doubles) for n in "ab")
     assert run_all([a, b, counting("c", log, 5)]) == ["a", "b", "c"]
     assert log == ["abc", "cab", "cab", "c", "c"]
     assert doubles == [[1, 1], [2, 2]]  # together
+
+
+def test_the_largest_of_several_open_batches_goes_on():
+    log = []
+
+    def other(name, *steps):
+        for number in steps:
+            yield Count(name, number, log, batch_key="other")
+        return name
+
+    pairs = [counting("a", log, 1), counting("b", log, 3), *(other(n, 2) for n in "uvw")]
+    assert run_all(pairs) == ["a", "b", "u", "v", "w"]
+    assert log == ["uvw", "uvw", "ab", "b", "b"]
+    log.clear()
+    late = [counting("a", log, 1, 1), counting("b", log, 3), other("u", 4), other("v", 2)]
+    assert run_all(late) == ["a", "b", "u", "v"]
+    assert log == ["ab", "ba", "uv", "uv", "u", "u", "b"]  # b waits for what is larger
+
+
+def test_batches_hold_so_many_and_the_rest_follow():
+    log, ended = [], []
+    pairs = (
+        counting(name, log, steps) for name, steps in zip("abcde", (1, 3, 2, 1, 1), strict=True)
+    )
+    found = run_all(pairs, batch_size=2, at_once=3, finished=lambda *end: ended.append(end))
+    assert found == list("abcde")
+    assert log == ["ab", "bc", "bc", "de"]
+    assert ended == [(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]
+
+
+def test_coroutines_are_started_when_there_is_room():
+    started = []
+
+    def coroutine(number):
+        started.append(number)
+        yield Double(number, [])
+        return len(started)
+
+    assert run_all(map(coroutine, range(5)), batch_size=1, at_once=2) == [2, 3, 4, 5, 5]
+    assert started == list(range(5))
+
+
+def test_requests_of_a_list_run_together():
+    log = []
+
+    def several():
+        found = yield [Double(1, log), Double(2, log), Double(3, log, batch_key="other")]
+        return found + (yield [Double(4, log)])
+
+    assert run(several()) == [2, 4, 6, 8]
+    assert log == [[1, 2], [3], [4]]
+
+
+def test_an_exception_of_one_of_a_list_is_raised_once_all_have_run():
+    log = []
+
+    def several():
+        try:
+            yield [Double(None, log), Double(2, log, batch_key="other")]
+        except ValueError as error:
+            return str(error)
+
+    assert run(several()) == "no double of None"
+    assert log == [[None], [2]]
+
+
+def test_an_exception_of_finished_ends_the_run():
+    def finished(number, result):
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        run_all([doubling(1, 1, []), doubling(1, 2, [])], finished=finished)
 
 
 def test_an_exception_of_an_open_batch_is_raised_in_the_coroutines_that_are_in_it():

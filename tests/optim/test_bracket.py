@@ -14,9 +14,9 @@ def search(losses, start, lower=-20.0, upper=20.0, **options):
     """The root, and where losses were asked for."""
     asked = []
 
-    def losses_at(x):
-        asked.append(x)
-        return losses(x)
+    def losses_at(positions):
+        asked.extend(positions)
+        return [losses(x) for x in positions]
         yield  # a coroutine that requests nothing
 
     def coroutine():

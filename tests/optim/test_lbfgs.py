@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourierreg.backend import to_numpy
-from fourierreg.optim.lbfgs import MAX_TRIALS, Starts, minimize
+from fourierreg.optim.lbfgs import MAX_TRIALS, Starts, minimization, minimize
 from fourierreg.optim.limited_memory import CAPACITY, LimitedMemory
 from fourierreg.optim.vectors import CurvaturePairs, Vectors
 from tests import laws
@@ -64,8 +64,14 @@ class Quadratics:
 
 def run(functions, xp, rows, pairs=None, callback=None, more=None, **stopping):
     begin = starts(functions, xp, np.arange(rows), pairs, **stopping)
-    options = {"window": WINDOW, "callback": callback, "more": more}
-    return minimize(functions, functions.values, begin, **options)
+    options = {"window": WINDOW, "callback": callback}
+    if more is None:
+        return minimize(functions, functions.values, begin, **options)
+    found = {}
+    options |= {"finished": found.update, "more": more}
+    for _ in minimization(functions, functions.values, begin, **options):
+        run(Quadratics(2, xp), xp, 2)  # other work in between
+    return [found[row] for row in sorted(found)]
 
 
 def starts(functions, xp, rows, pairs=None, **stopping):

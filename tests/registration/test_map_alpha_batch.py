@@ -6,6 +6,7 @@ Where rounding differs, as on a GPU, it decides at which of many kinks of the in
 fit ends: α is then the same up to a fraction of its standard deviation.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import fourierreg
 from fourierreg.errors import InputError, InputTypeError
+from fourierreg.optim import lbfgs
 from fourierreg.registration import map_alpha_batch as module
 from fourierreg.simulation.bullseye import bullseye
 from fourierreg.simulation.pair import simulate_pair
@@ -140,40 +142,55 @@ def test_masks_and_callbacks(pairs):
     assert_same(found[1:], [masked])
 
 
-def test_a_batch_that_does_not_fit_is_halved(pairs, single, monkeypatch):
-    run_all, sizes = module.run_all, []
+class Limited:
+    """`run_all` in whose place memory runs out where more than so many share a batch."""
 
-    def limited(coroutines):
-        sizes.append(len(coroutines))
-        if len(coroutines) > 1:
+    def __init__(self, monkeypatch, most, after=0):
+        self.run_all, self.most, self.after, self.events = module.run_all, most, after, []
+        monkeypatch.setattr(module, "run_all", self)
+        monkeypatch.setattr(module, "release_memory", lambda: self.events.append("release"))
+
+    def __call__(self, coroutines, batch_size, finished, **options):
+        self.events.append(batch_size)
+        left = [self.after]
+
+        def counted(*end):
+            finished(*end)
+            left[0] -= 1
+            if batch_size > self.most and left[0] <= 0:
+                raise MemoryError("no room")
+
+        if batch_size > self.most and not self.after:
             raise MemoryError("no room")
-        return run_all(coroutines)
+        return self.run_all(coroutines, batch_size=batch_size, finished=counted, **options)
 
-    monkeypatch.setattr(module, "run_all", limited)
+
+def test_a_batch_that_does_not_fit_is_halved(pairs, single, monkeypatch):
+    limited = Limited(monkeypatch, most=1)
     found = fourierreg.map_alpha_batch(*pairs, batch_size=3, **SETTINGS)
-    assert sizes == [3, 2, 1, 1, 1]
+    assert limited.events == [3, "release", 1]
+    assert_same(found, single)
+
+
+def test_pairs_that_are_done_when_memory_runs_out_are_kept(pairs, single, monkeypatch):
+    limited, done = Limited(monkeypatch, most=1, after=1), []
+    options = {"batch_size": 2, "finished": lambda pair, _: done.append(pair)}
+    found = fourierreg.map_alpha_batch(*pairs, **options, **SETTINGS)
+    assert limited.events == [2, "release", 1]
+    assert sorted(done) == [0, 1, 2]
     assert_same(found, single)
 
 
 def test_memory_of_earlier_pairs_is_released_for_a_single_one(pairs, single, monkeypatch):
-    run_all, events = module.run_all, []
-
-    def limited(coroutines):
-        events.append("run")
-        if events.count("run") == 2:  # the second pair, beside what the first has left in the pools
-            raise MemoryError("no room")
-        return run_all(coroutines)
-
-    monkeypatch.setattr(module, "run_all", limited)
-    monkeypatch.setattr(module, "release_memory", lambda: events.append("release"))
+    limited = Limited(monkeypatch, most=0, after=1)  # each time after one more pair
     images = pairs[0][:2], pairs[1][:2]
     found = fourierreg.map_alpha_batch(*images, batch_size=1, **SETTINGS)
-    assert events == ["run", "run", "release", "run"]
+    assert limited.events == [1, "release", 1, "release"]
     assert_same(found, single[:2])
 
 
 def test_a_pair_that_does_not_fit_is_an_error(pairs, monkeypatch):
-    def fail(coroutines):
+    def fail(coroutines, **options):
         raise MemoryError("no room")
 
     monkeypatch.setattr(module, "run_all", fail)
@@ -181,6 +198,54 @@ def test_a_pair_that_does_not_fit_is_an_error(pairs, monkeypatch):
         fourierreg.map_alpha_batch(*pairs, **SETTINGS)
     found = fourierreg.map_alpha_batch(*pairs, errors="return", **SETTINGS)
     assert len(found) == 3 and all(isinstance(f, MemoryError) for f in found)
+
+
+def test_batches_stay_full_whatever_the_alpha_and_noise_of_pairs(monkeypatch):
+    """At most a fifth of the rows of a step do no work (benchmarks/gpu.py --efficiency)."""
+    counts, step, size = {"steps": 0, "iterations": 0}, lbfgs._Rows.step, 2
+
+    def counted(rows):
+        accepted = step(rows)
+        counts["steps"] += 1
+        counts["iterations"] += int(accepted.sum())
+        return accepted
+
+    monkeypatch.setattr(lbfgs._Rows, "step", counted)
+    setting = {"modes": 7, "velocity_scale": 0.3}
+    made = [
+        simulate_pair(ball(), alpha=alpha, sigma=sigma, seed=seed, **setting)
+        for seed, (alpha, sigma) in enumerate(itertools.product((3.0, 5.0, 9.0, 14.0), (0.1, 0.2)))
+    ]
+    images = [pair.source for pair in made], [pair.target for pair in made]
+    options = {"posterior": "marginal", "num_steps": 2, "pad": False} | setting
+    found = fourierreg.map_alpha_batch(*images, batch_size=size, **options)
+    iterations = sum(len(result.history) for result in found)
+    assert 0 < iterations <= counts["iterations"]  # those on held-out voxels are not in history
+    assert counts["iterations"] > 0.8 * size * counts["steps"]
+
+
+def test_images_are_read_when_their_turn_comes(pairs, single):
+    class Read:
+        def __init__(self, images):
+            self.images, self.read = images, []
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, pair):
+            self.read.append(pair)
+            return self.images[pair]
+
+    sources, done = Read(pairs[0]), []
+
+    def finished(pair, result):
+        done.append((pair, list(sources.read)))
+
+    options = {"batch_size": 1, "finished": finished}
+    found = fourierreg.map_alpha_batch(sources, pairs[1], **options, **SETTINGS)
+    assert done == [(0, [0]), (1, [0, 1]), (2, [0, 1, 2])]
+    assert_same(found, single)
+    assert all(result.seconds > 0 for result in found)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +261,8 @@ def test_a_pair_that_does_not_fit_is_an_error(pairs, monkeypatch):
 )
 def test_the_default_batch_fits_the_free_memory(monkeypatch, free, settings, expected):
     monkeypatch.setattr(module, "free_memory", lambda: free)
-    images = [np.zeros((100, 100, 100), np.float32)] * 8
-    assert module._default_batch_size(images, settings) == expected
+    settings = {"posterior": "marginal"} | settings
+    assert module.default_batch_size((100, 100, 100), settings) == expected
 
 
 def test_a_bad_pair_fails_without_effect_on_the_others(pairs, single):
