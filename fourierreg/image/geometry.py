@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from fourierreg.backend import Array, array_module
+from fourierreg.image.voxels import sample
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -115,24 +118,29 @@ def smoothed_for(data: np.ndarray, geometry: Geometry, spacing: Sequence[float])
 
 
 def resample_onto(
-    data: np.ndarray,
+    data: Array,
     geometry: Geometry,
     target: Geometry,
-    displacement: np.ndarray | None = None,
+    displacement: Array | None = None,
     order: int = 1,
     grid: Geometry | None = None,
     extend: bool = False,
-) -> np.ndarray:
+    fill: float = 0.0,
+) -> Array:
     """Resample an image onto the grid of a target, through the affines and a displacement.
+
+    An image reaches half a voxel beyond the centers of its outermost voxels, where these are
+    continued, as in ITK.
 
     Parameters
     ----------
-    data : ndarray, shape geometry.shape
+    data : array, shape geometry.shape
+        The result is of its dtype, but that of integers interpolated linearly is float32.
     geometry, target : Geometry
         Of `data`, and of the result.
-    displacement : ndarray, shape (3, *grid.shape), optional
-        In mm along the array axes of `grid`. The data are interpolated once, through affines and
-        displacement together.
+    displacement : array, shape (3, *grid.shape), optional
+        In mm along the array axes of `grid`, where `data` lives. The data are interpolated once,
+        through affines and displacement together.
     order : {0, 1}
         Nearest voxel, or linear interpolation.
     grid : Geometry, optional
@@ -140,27 +148,46 @@ def resample_onto(
         ITK.
     extend : bool
         Continue the outermost voxels of `data` beyond its field of view.
+    fill : float
+        The value there otherwise.
 
     Returns
     -------
-    ndarray, shape target.shape
-        Zero outside the field of view of `data`, as in ITK, unless it is extended.
+    array, shape target.shape
     """
-    points = np.stack(np.meshgrid(*map(np.arange, target.shape), indexing="ij")).astype(np.float64)
-    if grid is not None and displacement is not None and not grid.matches(target):
-        points = _transform(target.matrix, points)
-        at = _transform(np.linalg.inv(grid.matrix), points)
-        moved = [ndimage.map_coordinates(u, at, order=1, mode="constant") for u in displacement]
-        points += np.tensordot(grid.directions, np.stack(moved), axes=1)
-        where = _transform(np.linalg.inv(geometry.matrix), points)
+    xp = array_module(data)
+    if order == 0 and data.dtype.kind in "iub" and not exact_in_float64(data):
+        codes = xp.unique(data)
+        found = resample_onto(
+            xp.searchsorted(codes, data).astype(np.float64) + 1,
+            *(geometry, target, displacement, 0, grid, extend, 0.0),
+        ).astype(np.int64)
+        return xp.where(found > 0, codes[xp.maximum(found - 1, 0)], data.dtype.type(fill))
+    wide = data.dtype == np.float64 or (order == 0 and data.dtype != np.float32)
+    kind = np.float64 if wide else np.float32
+    to_data = np.linalg.inv(geometry.matrix)
+    if displacement is None:
+        directions = np.zeros((3, 3))
+        u = xp.zeros((3, *target.shape), dtype=kind)
     else:
-        if displacement is not None:
-            points += displacement / np.reshape(target.spacing, (3, 1, 1, 1))
-        where = _transform(np.linalg.inv(geometry.matrix) @ target.matrix, points)
-    mode = "nearest" if extend else "constant"
-    return ndimage.map_coordinates(data, where, order=order, mode=mode, cval=0.0)
+        grid = target if grid is None else grid
+        directions = grid.directions
+        u = xp.ascontiguousarray(displacement.astype(kind, copy=False))
+        if not grid.matches(target):
+            resampled = [resample_onto(component, grid, target) for component in u]
+            u = xp.stack(resampled)
+    to_voxel = to_data @ target.matrix
+    mapping = np.hstack([to_voxel[:3], to_data[:3, :3] @ directions])
+    image = xp.ascontiguousarray(data.astype(kind, copy=False))
+    found = sample(
+        image, u, xp.asarray(mapping), nearest=order == 0, extend=extend, fill=float(fill)
+    )
+    keep = data.dtype.kind == "f" or order == 0
+    return found.astype(data.dtype, copy=False) if keep else found
 
 
-def _transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Apply a 4 x 4 matrix to points (3, …)."""
-    return np.tensordot(matrix[:3, :3], points, axes=1) + matrix[:3, 3].reshape(3, 1, 1, 1)
+def exact_in_float64(data: Array) -> bool:
+    """Whether every integer of an array is a float64 too."""
+    if data.dtype.itemsize < 8 or not data.size:
+        return True
+    return max(abs(int(data.max())), abs(int(data.min()))) <= 2**53

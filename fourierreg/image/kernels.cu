@@ -43,6 +43,47 @@ FOURIERREG_KERNEL interpolate(const real *channels, const real *u, real hz, real
     FOURIERREG_END
 }
 
+/* Neighbors low, high of a position along an axis without a period, and the fraction between them:
+ * beyond the outermost centers these are continued. Returns whether it is on the image, whose voxels
+ * reach half a voxel beyond their centers. */
+FOURIERREG_INLINE int place(double position, int n, int *low, int *high, real *fraction)
+{
+    double clipped = position > 0 ? position : 0; /* also where it is NaN */
+    if (clipped > n - 1) clipped = n - 1;
+    *low = (int)clipped;
+    *high = *low + 1 < n ? *low + 1 : *low;
+    *fraction = (real)(clipped - *low);
+    return position >= -0.5 && position < n - 0.5;
+}
+
+FOURIERREG_KERNEL sample(const real *image, const real *u, const double *map, real nearest,
+                         real extend, real fill, int nz, int ny, int nx, int mz, int my, int mx,
+                         real *out)
+{
+    FOURIERREG_VOXEL(1, mz * my * mx)
+    int x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
+    double at[3];
+    for (int f = 0; f < 3; f++) {
+        const double *row = map + 7 * f;
+        at[f] = row[0] * z + row[1] * y + row[2] * x + row[3] + row[4] * u[voxel]
+              + row[5] * u[size + voxel] + row[6] * u[2 * size + voxel];
+    }
+    int k0, k1, j0, j1, i0, i1;
+    real c, b, a;
+    int inside = place(at[0], nz, &k0, &k1, &c);
+    inside &= place(at[1], ny, &j0, &j1, &b);
+    inside &= place(at[2], nx, &i0, &i1, &a);
+    if (!inside && extend == 0)
+        out[voxel] = fill;
+    else if (nearest != 0)
+        out[voxel] = image[((c < (real)0.5 ? k0 : k1) * ny + (b < (real)0.5 ? j0 : j1)) * nx
+                           + (a < (real)0.5 ? i0 : i1)];
+    else
+        out[voxel] = lerp_(plane(image, ny, nx, k0, j0, j1, i0, i1, b, a),
+                           plane(image, ny, nx, k1, j0, j1, i0, i1, b, a), c);
+    FOURIERREG_END
+}
+
 #define MAX_INVERSE_ITERATIONS 200
 
 FOURIERREG_KERNEL invert(const real *u, real hz, real hy, real hx, real tolerance, int nz, int ny,

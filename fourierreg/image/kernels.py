@@ -1,9 +1,9 @@
 """Numba kernels: loops over voxels, rows being distributed over threads.
 
 Grids are 3D; a 2D image has a first axis of length one. `residual_and_force` and `value_and_slope`
-take a batch of pairs along the first axis of every array. Interpolation is periodic, and linear but
-in `nearest`. `fourierreg/image/kernels.cu` has the same kernels for the GPU; a test compiles that
-file with the host compiler and compares the two.
+take a batch of pairs along the first axis of every array. Interpolation is periodic but in
+`sample`, and linear but in `nearest`. `fourierreg/image/kernels.cu` has the same kernels for the
+GPU; a test compiles that file with the host compiler and compares the two.
 """
 
 import numba
@@ -106,6 +106,47 @@ def interpolate(channels, u, hz, hy, hx, out):
             i0, i1, a = _cell(x, u[2, z, y, x] * qx, nx)
             for f in range(count):
                 out[f, z, y, x] = _trilinear(channels[f], k0, k1, c, j0, j1, b, i0, i1, a)
+
+
+@_inline
+def _place(position, n, kind):
+    """Neighbors of a position along an axis without a period, and the fraction between them: beyond
+    the outermost centers these are continued; and whether it is on the image, whose voxels reach
+    half a voxel beyond their centers."""
+    clipped = position if position > 0 else 0.0  # also where it is NaN
+    clipped = min(clipped, n - 1.0)
+    low = int(clipped)
+    high = low + 1 if low + 1 < n else low
+    return low, high, kind(clipped - low), -0.5 <= position < n - 0.5
+
+
+@_parallel
+def sample(image, u, map, nearest, extend, fill, out):
+    """out(x) = image(M x + t + B u(x)) with `map` = (M | t | B), in voxels: `fill` where that is
+    not on the image, unless `extend` is set; the value of the nearest voxel if `nearest` is set."""
+    nz, ny, nx = image.shape
+    mz, my, mx = out.shape
+    kind = image.dtype.type
+    for row in numba.prange(mz * my):
+        z, y = row // my, row % my
+        for x in range(mx):
+            wz, wy, wx = u[0, z, y, x], u[1, z, y, x], u[2, z, y, x]
+            pz = map[0, 0] * z + map[0, 1] * y + map[0, 2] * x + map[0, 3]
+            py = map[1, 0] * z + map[1, 1] * y + map[1, 2] * x + map[1, 3]
+            px = map[2, 0] * z + map[2, 1] * y + map[2, 2] * x + map[2, 3]
+            pz += map[0, 4] * wz + map[0, 5] * wy + map[0, 6] * wx
+            py += map[1, 4] * wz + map[1, 5] * wy + map[1, 6] * wx
+            px += map[2, 4] * wz + map[2, 5] * wy + map[2, 6] * wx
+            k0, k1, c, in_z = _place(pz, nz, kind)
+            j0, j1, b, in_y = _place(py, ny, kind)
+            i0, i1, a, in_x = _place(px, nx, kind)
+            if not (in_z and in_y and in_x) and extend == 0:
+                out[z, y, x] = fill
+            elif nearest != 0:
+                k, j, i = k0 if c < 0.5 else k1, j0 if b < 0.5 else j1, i0 if a < 0.5 else i1
+                out[z, y, x] = image[k, j, i]
+            else:
+                out[z, y, x] = _trilinear(image, k0, k1, c, j0, j1, b, i0, i1, a)
 
 
 @_parallel

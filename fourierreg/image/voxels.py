@@ -62,6 +62,31 @@ def resample(image: Array, u: Array, spacing: Sequence[float], kernel: str) -> A
     return out.reshape(*image.shape[: -len(grid)], *u.shape[1:])
 
 
+def sample(
+    image: Array, u: Array, mapping: Array, *, nearest: bool, extend: bool, fill: float
+) -> Array:
+    """image(M x + t + B u(x)) at the voxels x of a 3D grid, where an image does not repeat itself.
+
+    Parameters
+    ----------
+    image : float array, 3D
+    u : float array like `image`, (3, N_1, N_2, N_3)
+    mapping : float64 array, (3, 7)
+        (M | t | B), to voxels of the image.
+    nearest : bool
+        The value of the nearest voxel, not linear interpolation.
+    extend : bool
+        Continue the outermost voxels.
+    fill : float
+        The value, otherwise, beyond the image, whose voxels reach half a voxel beyond their
+        centers.
+    """
+    out = array_module(image, u, mapping).empty(u.shape[1:], dtype=image.dtype)
+    scalars = (float(nearest), float(extend), fill)
+    _launch("sample", [image, u, mapping], (*image.shape, *out.shape), scalars, [out])
+    return out
+
+
 def residual_and_force(
     source: Array, target: Array, u: Array, spacing: Sequence[float]
 ) -> tuple[Array, Array]:

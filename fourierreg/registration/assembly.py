@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from fourierreg.backend import asarray, to_numpy
+from fourierreg.backend import asarray
 from fourierreg.image.deformation import invert
 from fourierreg.image.determinant import jacobian_determinant
 from fourierreg.image.geometry import resample_onto
@@ -100,9 +100,10 @@ def _deformed(state, inputs, displacement):
         finest = state.levels[state.finest].problem
         moved = inputs.domain.crop(finest.deformed(state.evaluation.geodesic)[0])
         return moved + moved.dtype.type(inputs.background)
-    original = inputs.original - inputs.background  # beyond its field of view is background
-    moved = resample_onto(original, inputs.source_geometry, inputs.geometry, to_numpy(displacement))
-    return asarray(moved + inputs.background, dtype=np.float32)
+    # beyond its field of view is background
+    original = asarray(inputs.original - np.float32(inputs.background))
+    moved = resample_onto(original, inputs.source_geometry, inputs.geometry, displacement)
+    return moved + np.float32(inputs.background)
 
 
 def _displacement_sd(state, domain, exact, samples):

@@ -9,6 +9,7 @@ from fourierreg.backend import kernels as launch
 from fourierreg.geodesic.shooting import pull_back, shoot, tangent
 from fourierreg.image import determinant
 from fourierreg.image.deformation import invert, jacobian_determinant
+from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.model.hessian import PosteriorHessian
 from fourierreg.model.problem import Problem
 from fourierreg.spectral import transform
@@ -46,6 +47,20 @@ def energy_and_maps(shape, dtype):
         invert(u, spacing),
         fourierreg.warp(target, u, spacing, order=0),
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("options", [{}, {"order": 0}, {"extend": True}, {"fill": -7.0}])
+def test_resampling_in_cuda_c_equals_that_of_numba(emulate_cuda, dtype, options):
+    rng = np.random.default_rng(0)
+    image = rng.random((9, 8, 7)).astype(dtype)
+    source = Geometry((9, 8, 7), tuple(map(tuple, np.diag([1.0, 1.2, 0.9, 1.0]))))
+    target = source.resized((7, 11, 6))
+    u = rng.normal(0, 1.5, (3, *target.shape)).astype(np.float32)
+    expected = resample_onto(image, source, target, u, **options)
+    launched = emulate_cuda()
+    laws.close(resample_onto(image, source, target, u, **options), expected, rtol=1e-6)
+    assert launched == {("image", "sample")}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
