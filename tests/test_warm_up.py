@@ -2,6 +2,7 @@
 
 import pytest
 
+from fourierreg.backend import compilation
 from fourierreg.cli import main, warm_up
 
 
@@ -21,5 +22,5 @@ def test_an_unknown_backend_is_refused(capsys):
 
 def test_the_cache_of_cupy_is_named_for_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
-    assert warm_up.cache_folders("cupy")[-1] == tmp_path
-    assert len(warm_up.cache_folders("numpy")) == 1
+    assert compilation.cache_folders("cupy")[-1] == tmp_path
+    assert len(compilation.cache_folders("numpy")) == 1

@@ -10,6 +10,7 @@ import functools
 import gc
 import importlib
 
+from fourierreg.backend import compilation
 from fourierreg.errors import BackendUnavailableError, MissingDependencyError
 
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, for which CuPy has no constant
@@ -40,6 +41,7 @@ def library():
 @functools.cache
 def device_kernel(source, name):
     """Compile CUDA C `source` once and return its kernel `name`."""
+    compilation.notify()
     return library().RawKernel(source, name)
 
 

@@ -1,9 +1,11 @@
 """What commands share: interruptions, progress bars, labels, the closing table."""
 
+import contextlib
 import json
 import math
 import os
 import sys
+import threading
 
 from fourierreg.errors import InputError
 
@@ -68,11 +70,19 @@ def finish(options, rows, report, folder, result):
     return 0 if result.converged and not result.warnings else 1
 
 
+COMPILING_SECONDS = 2  # after which it is said that code is being compiled
+
+
 class Progress:
-    """A progress bar updated by the callback of the optimizer; appears after two seconds."""
+    """A progress bar updated by the callback of the optimizer; appears after two seconds.
+
+    Where the first iteration waits for code to be compiled, a line says so.
+    """
 
     def __init__(self, doing, options):
         self.doing, self.disable = doing, options.quiet or options.json
+        self.timer = None
+        self.stack = contextlib.ExitStack()
 
     def __enter__(self):
         from tqdm import tqdm
@@ -86,10 +96,32 @@ class Progress:
             leave=False,
             file=sys.stderr,
         )
+        if not self.disable:
+            from fourierreg.backend.compilation import listening
+
+            self.stack.enter_context(listening(self._compiling))
         return self
+
+    def _compiling(self):
+        if self.timer is None and not self.bar.n:
+            self.timer = threading.Timer(COMPILING_SECONDS, self._say_so)
+            self.timer.daemon = True
+            self.timer.start()
+
+    def _say_so(self):
+        from fourierreg.backend import get_backend
+        from fourierreg.backend.compilation import cache_folders
+
+        folders = ", ".join(map(str, cache_folders(get_backend())))
+        self.bar.write(
+            f"compiling, once: kept in {folders} (`fourierreg warm-up` does it beforehand)",
+            file=sys.stderr,
+        )
 
     def __call__(self, record):
         _stop_if_interrupted()
+        if self.timer is not None:
+            self.timer.cancel()
         size = "×".join(map(str, record.shape))
         self.bar.set_postfix_str(
             f"α {record.alpha:.3g}, grid {size}, energy {record.prior + record.likelihood:.4g}",
@@ -98,6 +130,9 @@ class Progress:
         self.bar.update()
 
     def __exit__(self, *error):
+        self.stack.close()
+        if self.timer is not None:
+            self.timer.cancel()
         self.bar.close()
 
 

@@ -1,8 +1,6 @@
 """`fourierreg warm-up`."""
 
-import os
 import time
-from pathlib import Path
 
 from fourierreg.cli.common import Count
 from fourierreg.cli.options import add_options
@@ -35,6 +33,7 @@ def run(options):
 
     import fourierreg
     from fourierreg.backend import set_backend
+    from fourierreg.backend.compilation import cache_folders
     from fourierreg.simulation.bullseye import bullseye
 
     set_backend(options.backend)
@@ -52,13 +51,3 @@ def run(options):
         for folder in cache_folders(options.backend):
             print(f"  {folder}")
     return 0
-
-
-def cache_folders(backend):
-    """Where compiled code is kept."""
-    package = Path(__file__).resolve().parents[1]
-    folders = [Path(os.environ.get("NUMBA_CACHE_DIR", package))]  # in __pycache__ of each folder
-    if backend == "cupy":
-        default = Path.home() / ".cupy" / "kernel_cache"
-        folders.append(Path(os.environ.get("CUPY_CACHE_DIR", default)))
-    return folders
