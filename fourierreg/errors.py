@@ -19,4 +19,4 @@ class MissingDependencyError(InputError, ImportError):
 
 
 class BackendUnavailableError(InputError, RuntimeError):
-    """There is no GPU, or none that can be used."""
+    """There is no GPU, or none that can be used; or kernels cannot run in this process, a fork."""

@@ -9,6 +9,7 @@ import collections
 import functools
 import gc
 import importlib
+import os
 
 from fourierreg.backend import compilation
 from fourierreg.errors import BackendUnavailableError, MissingDependencyError
@@ -19,9 +20,20 @@ _contexts: list = []  # all that were made
 _idle: dict = collections.defaultdict(list)  # contexts that no graph uses, by GPU
 
 
-@functools.cache
 def library():
-    """The CuPy module, or an error of one line that says what to install."""
+    """The CuPy module, or an error of one line that says what to do."""
+    module, process = _library()
+    if process != os.getpid():
+        raise BackendUnavailableError(
+            "the GPU was used before this process was forked, and CUDA cannot go on in a fork: "
+            "start processes with multiprocessing.get_context('spawn'), or with joblib or Dask"
+        )
+    return module
+
+
+@functools.cache
+def _library():
+    """CuPy, and the process that asked for it first."""
     try:
         module = importlib.import_module("cupy")
         module.cuda.runtime.getDeviceCount()
@@ -35,7 +47,7 @@ def library():
             f"({error}): use set_backend('numpy'), or pip install 'fourierreg[gpu]' on a machine "
             "with a CUDA driver"
         ) from error
-    return module
+    return module, os.getpid()
 
 
 @functools.cache

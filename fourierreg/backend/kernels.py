@@ -6,7 +6,10 @@ Every kernel is implemented twice in its folder, in ``kernels.py`` (numba) and i
 
 import functools
 import importlib
+import os
 import re
+import sys
+import threading
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -15,7 +18,7 @@ import numpy as np
 
 from fourierreg.backend import Array, array_module, backend_of, on_device
 from fourierreg.backend.mock_device import count, kernel_array
-from fourierreg.errors import InputError
+from fourierreg.errors import BackendUnavailableError, InputError
 
 THREADS = 256  # threads per block of a kernel with one thread per voxel
 JOB_THREADS = 512  # threads per block of a kernel with one block per job (128 registers each)
@@ -143,21 +146,48 @@ def _launch_cuda(
     device_kernel(source, name)(blocks, (threads,), tuple(arguments), shared_mem=shared)
 
 
+_process: int | None = None  # in which numba's threads run
+# Numba's own thread pool, "workqueue", ends the process where two threads start a kernel at once.
+_turn = threading.RLock()
+
+
 def _run_numba(package: str, name: str, arguments: list[Any], parallel: bool) -> None:
     """Run a numba kernel, on one thread or on all."""
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import
     kernel = getattr(kernels, name)
-    if parallel:
-        kernel(*arguments)
-        return
     import numba  # loaded with the kernels
 
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        kernel(*arguments)
-    finally:
-        numba.set_num_threads(threads)
+    if _process != os.getpid():
+        _enter_process(numba)
+    with _turn:
+        if parallel:
+            kernel(*arguments)
+            return
+        threads = numba.get_num_threads()
+        numba.set_num_threads(1)
+        try:
+            kernel(*arguments)
+        finally:
+            numba.set_num_threads(threads)
+
+
+def _enter_process(numba: Any) -> None:
+    """Check that threads can be started here, before numba would end the process without a word.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The process is a fork of one whose OpenMP threads were running: GNU's OpenMP cannot go on.
+    """
+    global _process
+    forked = _process is not None
+    if forked and sys.platform == "linux" and numba.threading_layer() == "omp":
+        raise BackendUnavailableError(
+            "fourierreg was used before this process was forked, and OpenMP cannot go on in a "
+            "fork: start processes with multiprocessing.get_context('spawn') or 'forkserver', or "
+            "with joblib or Dask; or set NUMBA_THREADING_LAYER=workqueue before Python starts"
+        )
+    _process = os.getpid()
 
 
 def voxel_blocks(count: int, pairs: int = 1) -> tuple[int, int]:

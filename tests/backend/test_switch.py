@@ -66,10 +66,10 @@ def test_unknown_backend_is_refused():
 @pytest.fixture
 def without_cupy(monkeypatch):
     """Make `import cupy` fail."""
-    _cupy.library.cache_clear()
+    _cupy._library.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)
     yield
-    _cupy.library.cache_clear()
+    _cupy._library.cache_clear()
 
 
 def test_error_for_missing_cupy_names_the_extra(without_cupy):
