@@ -4,15 +4,13 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
-
-Image = TypeVar("Image", bound=nib.spatialimages.SpatialImage)
 
 
 def sha256(path: Path | str) -> str:
@@ -44,7 +42,7 @@ def read_image(
     InputError
         The file is missing or unreadable, its header is invalid, or it is not an intensity image.
     """
-    image, data = _read(path, name)
+    geometry, data = _read(path, name)
     data = data.astype(np.float32)
     if not np.all(np.isfinite(data)):
         bad = int(np.sum(~np.isfinite(data)))
@@ -58,7 +56,7 @@ def read_image(
             f"{name}: {path} looks like a label map ({len(np.unique(data))} integer values in "
             f"large constant regions); give the intensity image, and labels by {labels_option}"
         )
-    return nib.Nifti1Image(data, image.affine)
+    return geometry.image(data)
 
 
 def read_geometry(path: Path | str, name: str) -> Geometry:
@@ -69,8 +67,7 @@ def read_geometry(path: Path | str, name: str) -> Geometry:
     InputError
         The file is missing or unreadable, or its header is invalid.
     """
-    image, data = _read(path, name)
-    return Geometry(data.shape, tuple(map(tuple, np.asarray(image.affine, float))))
+    return _read(path, name)[0]
 
 
 def read_labels(path: Path | str, name: str) -> nib.Nifti1Image:
@@ -81,16 +78,16 @@ def read_labels(path: Path | str, name: str) -> nib.Nifti1Image:
     InputError
         The file is missing or unreadable, its header is invalid, or a value is not an integer.
     """
-    image, data = _read(path, name)
+    geometry, data = _read(path, name)
     rounded = np.rint(data)
     if not np.array_equal(rounded, data):
         raise InputError(f"{name}: {path} has non-integer values; give a label map")
     if data.dtype.kind == "f":
         data = data.astype(np.int32)
-    return nib.Nifti1Image(data, image.affine, dtype=data.dtype)
+    return geometry.image(data)
 
 
-def resized(image: Image, size: int | tuple[int, ...] | None) -> Image:
+def resized(image: Any, size: int | tuple[int, ...] | None) -> Any:
     """Resample an image to a size with the same field of view.
 
     Parameters
@@ -105,11 +102,11 @@ def resized(image: Image, size: int | tuple[int, ...] | None) -> Image:
     grid = geometry.resized(size)
     data = smoothed_for(np.asarray(image.dataobj, dtype=np.float32), geometry, grid.spacing)
     resampled = resample_onto(data, geometry, grid).astype(np.float32)
-    return type(image)(resampled, grid.matrix)
+    return grid.image(resampled)
 
 
-def _read(path: Path | str, name: str) -> tuple[Any, np.ndarray]:
-    """Read an image and its voxels, validating dimensions and header."""
+def _read(path: Path | str, name: str) -> tuple[Geometry, np.ndarray]:
+    """Read the grid of an image and its voxels, validating dimensions and header."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{name}: no file {path}; check the path")
@@ -130,7 +127,7 @@ def _read(path: Path | str, name: str) -> tuple[Any, np.ndarray]:
     zooms = image.header.get_zooms()[:3]
     if not all(np.isfinite(z) and z > 0 for z in zooms):
         raise InputError(f"{name}: {path} has voxel sizes {zooms}; repair the header (pixdim)")
-    return image, data
+    return Geometry.of(image, name), data
 
 
 def _load(path: Path, name: str) -> tuple[Any, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from fourierreg.backend import Array, array_module
+from fourierreg.image.headers import DEFAULT_CODES, MM, unit_and_codes
 from fourierreg.image.voxels import sample
 
 
@@ -22,15 +23,43 @@ class Geometry:
     shape : tuple of int
     affine : tuple of tuple of float
         4 x 4 matrix from voxel indices to RAS coordinates in mm.
+    unit : {"mm", "unknown", "micron", "meter"}
+        Of the coordinates in the header that it was read from.
+    codes : tuple of two int
+        Of the qform and the sform there.
     """
 
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
+    unit: str = "mm"
+    codes: tuple[int, int] = DEFAULT_CODES
 
     @classmethod
-    def of(cls, image: Any) -> "Geometry":
-        """Geometry of a nibabel image."""
-        return cls(tuple(image.shape[:3]), _as_tuples(image.affine))
+    def of(cls, image: Any, name: str = "image") -> "Geometry":
+        """Geometry of a nibabel image.
+
+        Raises
+        ------
+        InputError
+            Its header is read differently by different programs (`unit_and_codes`); the line
+            starts with `name`.
+        """
+        unit, codes = unit_and_codes(image, name)
+        affine = np.array(image.affine, dtype=float)
+        affine[:3] *= MM[unit]
+        return cls(tuple(image.shape[:3]), _as_tuples(affine), unit, codes)
+
+    def image(self, data: np.ndarray) -> Any:
+        """NIfTI image of an array on this grid, with the unit and the codes of its header."""
+        import nibabel as nib
+
+        affine = self.matrix.copy()
+        affine[:3] /= MM[self.unit]
+        image = nib.Nifti1Image(data, affine, dtype=data.dtype)
+        image.header.set_xyzt_units("mm" if self.unit == "unknown" else self.unit)
+        for set_form, code in zip((image.set_qform, image.set_sform), self.codes, strict=True):
+            set_form(affine if code else None, code)
+        return image
 
     @property
     def matrix(self) -> np.ndarray:
@@ -86,7 +115,7 @@ class Geometry:
         spacing = extent / shape
         scale = np.diag([*(spacing / self.spacing), 1.0])
         scale[:3, 3] = 0.5 * (np.diag(scale)[:3] - 1)  # keeps the corners of the field of view
-        return Geometry(shape, _as_tuples(self.matrix @ scale))
+        return replace(self, shape=shape, affine=_as_tuples(self.matrix @ scale))
 
     def matches(self, other: "Geometry") -> bool:
         """Whether two grids are the same, to a thousandth of a voxel."""

@@ -117,7 +117,7 @@ def _read_nibabel(source, target, spacing):
     """Two scaled images on the grid of the target, its spacing, the voxels that the source covers,
     and where they come from, as fields of `Inputs`."""
     _check_nibabel(source, target, spacing)
-    geometry, source_geometry = Geometry.of(target), Geometry.of(source)
+    geometry, source_geometry = Geometry.of(target, "target"), Geometry.of(source, "source")
     original, source_scale = _scaled(source)
     target, target_scale = _scaled(target)
     moving, covered = original, None

@@ -239,8 +239,10 @@ def _parsed(header: dict[str, Any]) -> dict[str, Any]:
     header["domain"] = Domain(**{k: tuple(v) for k, v in header["domain"].items()})
     for name in ("geometry", "source_geometry"):
         if header[name] is not None:
-            affine = tuple(map(tuple, header[name]["affine"]))
-            header[name] = Geometry(tuple(header[name]["shape"]), affine)
+            grid = header[name]
+            affine = tuple(map(tuple, grid.pop("affine")))
+            sequences = {key: tuple(v) for key, v in grid.items() if isinstance(v, list)}
+            header[name] = Geometry(affine=affine, **(grid | sequences))
     if header["alpha_interval"] is not None:
         header["alpha_interval"] = tuple(header["alpha_interval"])
     return header

@@ -67,18 +67,15 @@ def warp_field(displacement: Array, geometry: Geometry) -> nib.Nifti1Image:
     ras = np.tensordot(geometry.directions, to_numpy(displacement), axes=1)
     lps = ras * np.array([-1.0, -1.0, 1.0]).reshape(3, 1, 1, 1)
     data = np.moveaxis(lps, 0, -1)[:, :, :, None, :].astype(np.float32)
-    image = nib.Nifti1Image(data, geometry.matrix)
+    image = geometry.image(data)
     image.header.set_intent("vector")
-    image.header.set_xyzt_units("mm")
     return image
 
 
 def scalar_image(data: Array, geometry: Geometry, dtype: Any = None) -> nib.Nifti1Image:
     """NIfTI image of an array on a grid, converted to `dtype` if given."""
     data = to_numpy(data)
-    image = nib.Nifti1Image(data if dtype is None else data.astype(dtype), geometry.matrix)
-    image.header.set_xyzt_units("mm")
-    return image
+    return geometry.image(data if dtype is None else data.astype(dtype))
 
 
 def save_nifti(image: nib.Nifti1Image, path: Path | str) -> None:
