@@ -125,7 +125,13 @@ def image(name: str, value: Any, scaled: bool = True) -> Array:
             f"{name}: expected an array or a nibabel image; got a path: nibabel.load it"
         )
     if backend.backend_of(value) is None:
+        refuse_foreign(name, value)
         value = np.asarray(value)
+    if value.ndim == 3 and value.shape[-1] in (3, 4) and value.dtype == np.uint8:
+        raise InputError(
+            f"{name}: expected one channel; got an array of shape {tuple(value.shape)}, which "
+            "looks like RGB: convert it to gray values (image.mean(axis=-1))"
+        )
     if value.dtype.kind not in "biuf":
         raise InputTypeError(f"{name}: expected a real-valued image; got dtype {value.dtype}")
     if value.ndim not in (2, 3):
@@ -147,6 +153,24 @@ def image(name: str, value: Any, scaled: bool = True) -> Array:
     return value
 
 
+CONVERSIONS = {
+    "SimpleITK": "nibabel.load its file, or SimpleITK.GetArrayFromImage(image) with "
+    "spacing=image.GetSpacing()[::-1]",
+    "itk": "nibabel.load its file, or itk.array_from_image(image) with its spacing reversed",
+    "ants": "ants.to_nibabel_nifti(image)",
+}
+
+
+def refuse_foreign(name: str, value: Any) -> None:
+    """Refuse an image of another package, naming the conversion that keeps its geometry."""
+    conversion = CONVERSIONS.get(type(value).__module__.partition(".")[0])
+    if conversion is not None:
+        package = type(value).__module__.partition(".")[0]
+        raise InputTypeError(
+            f"{name}: expected an array or a nibabel image; got one of {package}: use {conversion}"
+        )
+
+
 def same_shape(name: str, value: Array, other_name: str, other: Array) -> None:
     """Check that two arrays have the same shape."""
     if value.shape != other.shape:
@@ -163,7 +187,16 @@ def mask(value: Any, like: Array) -> Array | None:
     """
     if value is None:
         return None
-    value = backend.asarray(value).astype(bool)
+    if backend.backend_of(value) is None:
+        refuse_foreign("mask", value)
+    value = backend.asarray(value)
+    xp = backend.array_module(value)
+    if value.dtype.kind == "f" and not bool(xp.all(xp.rint(value) == value)):  # also where NaN
+        raise InputError(
+            "mask: expected True and False, or integers; got NaN or fractions: a probability map "
+            "is to be compared with a threshold first (mask > 0.5)"
+        )
+    value = value.astype(bool)
     same_shape("mask", value, "target", like)
     if not bool(backend.array_module(value).any(value)):
         raise InputError("mask: expected at least one voxel inside; got an empty mask")

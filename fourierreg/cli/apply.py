@@ -13,7 +13,14 @@ def add_to(commands):
         "apply", help="warp anything with a saved registration", description=run.__doc__
     )
     parser.add_argument("directory", metavar="DIR", help="output folder of a run")
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="3D or 4D image")
+    parser.add_argument(
+        "--points",
+        metavar="FILE.csv",
+        help="instead of an image: points in mm, with a header x,y,z (LPS, as ANTs has them) or "
+        "r,a,s (RAS). Points go the other way than images: those of the target to the source, and "
+        "with --inverse those of the source to the target",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     parser.add_argument("--inverse", action="store_true", help="from the target to the source")
     parser.add_argument(
@@ -28,44 +35,29 @@ def add_to(commands):
         help="the reference is an unprepared scan, and this the affine that `prepare` wrote for it",
     )
     parser.add_argument("--labels", action="store_true", help="nearest neighbor, dtype kept")
+    parser.add_argument(
+        "--fill", type=float, metavar="VALUE", help="outside the image's field of view (default 0)"
+    )
     add_options(parser, *COMMON)
     parser.set_defaults(run=run)
 
 
 def run(options):
-    """Resample an image or label map through a saved registration, in one interpolation."""
-    import numpy as np
-
-    from fourierreg.data.nifti import read_geometry, read_image, read_labels
-    from fourierreg.image.geometry import Geometry
+    """Resample an image or label map through a saved registration, in one interpolation; or move
+    points."""
     from fourierreg.results import folder as output
 
     result = output.load_registration(options.directory)
     if result.geometry is None:
         raise InputError("DIR: this registration was made from arrays; use fourierreg.warp")
-    if options.labels:
-        image = read_labels(options.image, "IMAGE")
-    else:
-        image = read_image(options.image, "IMAGE", labels_option="--labels")
+    if (options.image is None) == (options.points is None):
+        raise InputError("IMAGE: expected an image, or --points FILE.csv; got both or none")
     target = Path(options.output)
-    if not target.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"--output: expected a name ending in .nii or .nii.gz; got {target}")
+    write = _points if options.points is not None else _image
+    moved = write(options, result, target)  # reads and computes; nothing is written yet
     output.make_output_folder(target.parent)
-    if options.reference_affine is not None and options.reference is None:
-        raise InputError("--reference-affine: expected --reference too, the scan it belongs to")
-    written = result.geometry
-    if options.reference is not None:
-        written = read_geometry(options.reference, "--reference")
-    moved = output.apply_registration(
-        result,
-        np.asanyarray(image.dataobj),
-        _in_common_space(Geometry.of(image), options.affine, "--affine"),
-        inverse=options.inverse,
-        order=0 if options.labels else 1,
-        reference=_in_common_space(written, options.reference_affine, "--reference-affine"),
-    )
     try:
-        output.save_nifti(output.scalar_image(moved, written), target)
+        moved(target)
     except OSError as error:
         raise output.disk_error(target.parent, error) from error
     if options.json:
@@ -73,6 +65,53 @@ def run(options):
     elif not options.quiet:
         print(f"written to {target}")
     return 0
+
+
+def _points(options, result, target):
+    """Points moved; a function that writes them to a file."""
+    from fourierreg.data.points import read_points, write_points
+    from fourierreg.image.points import move_points
+
+    if not target.name.endswith(".csv"):
+        raise InputError(f"--output: expected a name ending in .csv for points; got {target}")
+    for name in ("reference", "reference_affine", "affine", "labels", "fill"):
+        if getattr(options, name) not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')}: expected none for points")
+    table = read_points(options.points)
+    u = result.inverse_displacement if options.inverse else result.displacement
+    table = table.moved(move_points(table.ras, u, result.geometry))
+    return lambda path: write_points(table, path)
+
+
+def _image(options, result, target):
+    """An image deformed; a function that writes it to a file."""
+    import numpy as np
+
+    from fourierreg.data.nifti import read_any, read_geometry
+    from fourierreg.image.geometry import Geometry
+    from fourierreg.results import folder as output
+
+    if not target.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"--output: expected a name ending in .nii or .nii.gz; got {target}")
+    image = read_any(options.image, "IMAGE", options.labels)
+    if options.reference_affine is not None and options.reference is None:
+        raise InputError("--reference-affine: expected --reference too, the scan it belongs to")
+    written = (result.source_geometry if options.inverse else None) or result.geometry
+    if options.reference is not None:
+        written = read_geometry(options.reference, "--reference")
+    data, fill = np.asanyarray(image.dataobj), options.fill or 0.0
+    if not options.labels:
+        data = np.nan_to_num(data, nan=fill)  # such as SPM writes outside the brain
+    moved = output.apply_registration(
+        result,
+        data,
+        _in_common_space(Geometry.of(image, "IMAGE"), options.affine, "--affine"),
+        inverse=options.inverse,
+        order=0 if options.labels else 1,
+        reference=_in_common_space(written, options.reference_affine, "--reference-affine"),
+        fill=fill,
+    )
+    return lambda path: output.save_nifti(output.scalar_image(moved, written), path)
 
 
 def _in_common_space(geometry, path, name):

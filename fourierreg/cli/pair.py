@@ -73,6 +73,13 @@ def _add_pair_arguments(parser):
         "--evidence", action="store_true", help="also estimate the log evidence of the model"
     )
     parser.add_argument("--mask", help="voxels of the target that count")
+    parser.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="clip intensities to this range first, such as 0 80 for the brain in CT",
+    )
     add_options(parser, *LABELS, *COMMON, "--backend")
 
 
@@ -108,7 +115,9 @@ def _run_pair(options, function, parameters, doing):
 
     set_backend(options.backend)
     files = {"source": options.source, "target": options.target}
-    source, target = (read_image(path, name) for name, path in files.items())
+    source, target = (
+        _windowed(read_image(path, name), options.window, name) for name, path in files.items()
+    )
     labels = read_label_pair(options)
     parameters |= {
         "sigma": sigma_of(options.sigma),
@@ -125,13 +134,19 @@ def _run_pair(options, function, parameters, doing):
     new = not os.path.exists(options.output)
     folder = output.make_output_folder(options.output)
     try:
-        with Progress(doing, options) as progress:
-            result = function(source, target, mask=mask, callback=progress, **parameters)
+        with output.claimed(folder):
+            with Progress(doing, options) as progress:
+                result = function(source, target, mask=mask, callback=progress, **parameters)
+            return _write(options, folder, result, (source, target), labels, files, parameters)
     except BaseException:
-        if new:  # nothing was computed: leave no folder
+        if new:  # nothing was written: leave no folder
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _write(options, folder, result, images, labels, files, parameters):
+    """Write the files of a run and print its table; returns the exit code."""
     parameters["num_steps"] = result.model.num_steps
     rows, extra = alpha_rows(result), {}
     if result.log_evidence is not None:
@@ -142,8 +157,25 @@ def _run_pair(options, function, parameters, doing):
         before, after = (extra["dice"][f"mean_{when}"] for when in ("before", "after"))
         if before is not None:
             rows.append(("mean Dice", f"{before:.3f} before, {after:.3f} after"))
-    report = write_run(folder, result, source, target, files, parameters, options, extra)
+    report = write_run(folder, result, *images, files, parameters, options, extra)
     return finish(options, rows, report, folder, result)
+
+
+def _windowed(image, window, name):
+    """An image whose intensities are clipped to a range."""
+    if window is None:
+        return image
+    import numpy as np
+
+    from fourierreg.image.geometry import Geometry
+
+    low, high = window
+    if not low < high:
+        raise InputError(f"--window: expected a lower and a higher number; got {low:g} {high:g}")
+    data = np.clip(image.get_fdata(dtype=np.float32), low, high)
+    if data.min() == data.max():
+        raise InputError(f"--window: no voxel of {name} lies between {low:g} and {high:g}")
+    return Geometry.of(image, name).image(data)
 
 
 def _mask_on(target, path):

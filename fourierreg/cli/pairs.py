@@ -12,6 +12,11 @@ def add_to(commands):
     )
     parser.add_argument("folder", metavar="FOLDER", help="BIDS-like, or SUBJECT_….nii.gz")
     parser.add_argument("-o", "--output", required=True, metavar="PAIRS.csv")
+    parser.add_argument(
+        "--suffix",
+        help="last part of the names of the images, such as FLAIR (default: T1w where there are "
+        "such, else every image that is not a label map or a mask)",
+    )
     parser.add_argument("--num-pairs", type=int, help="this many (default all)")
     add_options(parser, "--fractions", help="of the subjects (default 0.7 0.15 0.15)")
     add_options(parser, "--seed")
@@ -27,21 +32,25 @@ def run(options):
 
     from fourierreg.data.manifest import write_pairs
     from fourierreg.data.pairing import make_pairs
-    from fourierreg.data.scans import find_scans
+    from fourierreg.data.scans import find_scans, subjects_without_scan
     from fourierreg.data.splits import split_subjects
     from fourierreg.results.folder import make_output_folder
 
-    scans = find_scans(options.folder)
+    scans = find_scans(options.folder, options.suffix)
     splits = split_subjects((s.subject for s in scans), options.fractions, options.seed)
     pairs = make_pairs(scans, splits, num_pairs=options.num_pairs, seed=options.seed)
     make_output_folder(Path(options.output).parent)
     write_pairs(options.output, pairs)
     counts = dict(Counter(pair.split for pair in pairs))
+    without = subjects_without_scan(options.folder, options.suffix)
     if options.json:
-        print(json.dumps({"output": options.output, "pairs": counts, "subjects": splits}))
+        report = {"output": options.output, "pairs": counts, "subjects": splits}
+        print(json.dumps({**report, "without_image": without}))
     elif not options.quiet:
         subjects = Counter(splits.values())
         for split, count in counts.items():
             print(f"{split:10s} {subjects[split]:4d} subjects {count:6d} pairs")
+        if without:
+            print(f"left out, as they have no such image: {', '.join(without)}")
         print(f"written to {options.output}")
     return 0

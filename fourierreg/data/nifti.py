@@ -12,6 +12,9 @@ import numpy as np
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto, smoothed_for
 
+MAX_LABELS = 5000
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
 
 def sha256(path: Path | str) -> str:
     """SHA-256 digest of a file, in hexadecimal."""
@@ -51,7 +54,7 @@ def read_image(
         )
     if data.min() == data.max():
         raise InputError(f"{name}: every voxel of {path} equals {data.flat[0]:g}; give an image")
-    if _looks_like_labels(data):
+    if looks_like_labels(data):
         raise InputError(
             f"{name}: {path} looks like a label map ({len(np.unique(data))} integer values in "
             f"large constant regions); give the intensity image, and labels by {labels_option}"
@@ -60,18 +63,18 @@ def read_image(
 
 
 def read_geometry(path: Path | str, name: str) -> Geometry:
-    """Read the grid of a 3D image of any content.
+    """Read the grid of a 3D image of any content, or of the volumes of a 4D one.
 
     Raises
     ------
     InputError
         The file is missing or unreadable, or its header is invalid.
     """
-    return _read(path, name)[0]
+    return _read(path, name, volumes=True)[0]
 
 
 def read_labels(path: Path | str, name: str) -> nib.Nifti1Image:
-    """Read a 3D label map; integer dtypes are kept, floating-point labels become int32.
+    """Read a 3D label map; integer dtypes are kept, floating-point labels become integers.
 
     Raises
     ------
@@ -79,12 +82,53 @@ def read_labels(path: Path | str, name: str) -> nib.Nifti1Image:
         The file is missing or unreadable, its header is invalid, or a value is not an integer.
     """
     geometry, data = _read(path, name)
-    rounded = np.rint(data)
-    if not np.array_equal(rounded, data):
-        raise InputError(f"{name}: {path} has non-integer values; give a label map")
-    if data.dtype.kind == "f":
-        data = data.astype(np.int32)
+    return geometry.image(_as_labels(data, path, name))
+
+
+def read_any(path: Path | str, name: str, labels: bool) -> nib.Nifti1Image:
+    """Read a 3D image of any content, or a 4D one of several volumes.
+
+    Parameters
+    ----------
+    path : path
+    name : str
+        Argument named in an error.
+    labels : bool
+        Whether it is a label map, as in `read_labels`; else its voxels become float32.
+
+    Raises
+    ------
+    InputError
+        As by `read_labels`; or an image is a label map and should not be.
+    """
+    geometry, data = _read(path, name, volumes=True)
+    if labels:
+        return geometry.image(_as_labels(data, path, name))
+    data = data.astype(np.float32)
+    if looks_like_labels(data if data.ndim == 3 else data[..., 0]):
+        raise InputError(
+            f"{name}: {path} looks like a label map (a few integers, in large constant regions): "
+            "add --labels, which keeps them; or give it as floating-point numbers with fractions"
+        )
     return geometry.image(data)
+
+
+def _as_labels(data: np.ndarray, path: Path | str, name: str) -> np.ndarray:
+    """Integers, of a dtype that holds them."""
+    if data.dtype.kind in "iub":
+        return data
+    if not np.array_equal(np.rint(data), data):
+        raise InputError(
+            f"{name}: {path} has values that are not integers; give a label map or a mask "
+            "(threshold a probability map first)"
+        )
+    largest = float(np.abs(data).max(initial=0))
+    if largest > 2**53:
+        raise InputError(
+            f"{name}: {path} has labels beyond 2^53, which floating-point numbers do not hold; "
+            "save it as integers"
+        )
+    return data.astype(np.int32 if largest < 2**31 else np.int64)
 
 
 def resized(image: Any, size: int | tuple[int, ...] | None) -> Any:
@@ -105,15 +149,18 @@ def resized(image: Any, size: int | tuple[int, ...] | None) -> Any:
     return grid.image(resampled)
 
 
-def _read(path: Path | str, name: str) -> tuple[Geometry, np.ndarray]:
-    """Read the grid of an image and its voxels, validating dimensions and header."""
+def _read(path: Path | str, name: str, volumes: bool = False) -> tuple[Geometry, np.ndarray]:
+    """Read the grid of an image and its voxels, validating dimensions and header.
+
+    With `volumes` it may have a fourth axis.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{name}: no file {path}; check the path")
     image, data = _load(path, name)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
-    if data.ndim != 3:
+    if data.ndim != 3 and not (volumes and data.ndim == 4):
         raise InputError(
             f"{name}: {path} has shape {data.shape}, expected three axes; extract one volume "
             "(fslroi, nibabel slicer)"
@@ -145,6 +192,11 @@ def _load(path: Path, name: str) -> tuple[Any, np.ndarray]:
     except InputError:
         raise
     except (nib.filebasedimages.ImageFileError, gzip.BadGzipFile) as error:
+        if path.suffix.lower() in PICTURES:
+            raise InputError(
+                f"{name}: {path} is a picture; pictures and single slices are registered from "
+                "Python, as arrays of gray values: fourierreg.map_alpha(source, target, spacing=…)"
+            ) from error
         raise InputError(f"{name}: {path} is not a NIfTI image ({error})") from error
     except (EOFError, zlib.error, OSError, ValueError) as error:
         raise InputError(
@@ -153,12 +205,21 @@ def _load(path: Path, name: str) -> tuple[Any, np.ndarray]:
         ) from error
 
 
-def _looks_like_labels(data: np.ndarray) -> bool:
-    """Whether all values are integers and most foreground voxels equal their next neighbor."""
+def looks_like_labels(data: np.ndarray) -> bool:
+    """Whether all values are integers, few of them and in regions: most foreground voxels equal
+    their next neighbor, and the values do not follow one another as intensities do.
+
+    The background is the most frequent value: in computed tomography it is not zero.
+    """
     if not np.array_equal(np.rint(data), data):
         return False
-    inside = data[1:-1, 1:-1, 1:-1] != 0
+    values, counts = np.unique(data, return_counts=True)
+    if values.size > MAX_LABELS:
+        return False
+    background = values[np.argmax(counts)]
+    inner = tuple(slice(1, -1) if n > 2 else slice(None) for n in data.shape)
+    core, inside = data[inner], data[inner] != background
     if inside.sum() < 50:
         return False
-    same = (data[1:-1, 1:-1, 1:-1] == data[2:, 1:-1, 1:-1]) & inside
-    return bool(same.sum() > 0.5 * inside.sum()) and len(np.unique(data)) < 5000
+    nearest = np.roll(data, -1, axis=0)[inner]
+    return bool(((core == nearest) & inside).sum() > 0.5 * inside.sum())

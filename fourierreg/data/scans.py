@@ -8,7 +8,9 @@ from typing import NamedTuple
 from fourierreg.errors import InputError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-LABEL_SUFFIXES = ("_dseg", "_labels", "_label", "_glm")
+LABEL_SUFFIXES = ("dseg", "labels", "label", "glm")
+MASK_SUFFIXES = ("mask", "brainmask")
+PREFERRED = "T1w"  # suffix of the images of a BIDS folder, where there are any
 
 
 class Scan(NamedTuple):
@@ -20,13 +22,20 @@ class Scan(NamedTuple):
     labels: str = ""
 
 
-def find_scans(folder: Path | str) -> list[Scan]:
+def find_scans(folder: Path | str, suffix: str | None = None) -> list[Scan]:
     """Find the NIfTI images and labels in a folder and its subfolders.
 
     The subject is the ``sub-`` entity of the file name, or else the name up to the first
     underscore; the session is the ``ses-`` entity. Label maps end in ``_dseg``, ``_labels``,
     ``_label`` or ``_glm`` before the file suffix, and belong to the image of the same subject and
-    session in any folder. Hidden files are ignored.
+    session in any folder. Hidden files and masks (``_mask``) are ignored.
+
+    Parameters
+    ----------
+    folder : path
+    suffix : str, optional
+        Last part of the names of the images, such as "T1w" or "FLAIR". By default "T1w" where there
+        are such files, as in BIDS; else every image that is not a label map.
 
     Returns
     -------
@@ -39,28 +48,66 @@ def find_scans(folder: Path | str) -> list[Scan]:
         The folder has no images, or two images or label maps of one subject and session.
     """
     folder = Path(os.path.abspath(folder))
-    if not folder.is_dir():
-        raise InputError(f"folder: no folder {folder}; check the path")
+    suffix, files = _files(folder, suffix)
     images: dict[tuple[str, str], Path] = {}
     labels: dict[tuple[str, str], Path] = {}
-    files = (p for p in folder.rglob("*") if p.name.endswith(NIFTI_SUFFIXES))
-    for path in sorted(p for p in files if not _is_hidden(p.relative_to(folder))):
-        stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
-        is_labels = stem.endswith(LABEL_SUFFIXES)
-        key = _entity("sub", stem) or stem.split("_")[0], _entity("ses", stem) or ""
+    for path, stem in files:
+        kind = _suffix(stem)
+        is_labels = kind in LABEL_SUFFIXES
+        if not is_labels and suffix is not None and kind != suffix:
+            continue
+        key = _subject(stem), _entity("ses", stem) or ""
         found = labels if is_labels else images
         if key in found:
             who = " ".join(filter(None, key))
             raise InputError(
                 f"folder: {found[key]} and {path} both belong to {who}; keep one "
-                f"{'label map' if is_labels else 'image'} per subject and session in {folder}"
+                f"{'label map' if is_labels else 'image'} per subject and session in {folder}, or "
+                "choose by --suffix, the last part of the names of the images"
             )
         found[key] = path
     if not images:
-        raise InputError(f"folder: no NIfTI images below {folder}; check the path")
+        named = f" whose name ends in _{suffix}" if suffix else ""
+        kinds = sorted({_suffix(stem) for _, stem in files} - {""})
+        others = f" (found: {', '.join(kinds)})" if kinds else ""
+        raise InputError(f"folder: no NIfTI images{named} below {folder}{others}; check the path")
     return [
         Scan(*key, str(image), str(labels.get(key, ""))) for key, image in sorted(images.items())
     ]
+
+
+def subjects_without_scan(folder: Path | str, suffix: str | None = None) -> list[str]:
+    """Subjects of a folder that have files, but none that `find_scans` takes for their image."""
+    scans = {scan.subject for scan in find_scans(folder, suffix)}
+    _, files = _files(Path(os.path.abspath(folder)), suffix)
+    return sorted({_subject(stem) for _, stem in files} - scans)
+
+
+def _files(folder: Path, suffix: str | None) -> tuple[str | None, list[tuple[Path, str]]]:
+    """The suffix of the images, and the NIfTI files of a folder with their names' stems."""
+    if not folder.is_dir():
+        raise InputError(f"folder: no folder {folder}; check the path")
+    paths = sorted(p for p in folder.rglob("*") if p.name.endswith(NIFTI_SUFFIXES))
+    stems = [re.sub(r"\.nii(\.gz)?$", "", path.name) for path in paths]
+    files = [
+        (path, stem)
+        for path, stem in zip(paths, stems, strict=True)
+        if not _is_hidden(path.relative_to(folder)) and _suffix(stem) not in MASK_SUFFIXES
+    ]
+    if suffix is None and any(_suffix(stem) == PREFERRED for _, stem in files):
+        suffix = PREFERRED
+    return suffix, files
+
+
+def _subject(stem: str) -> str:
+    """Subject of a file name."""
+    return _entity("sub", stem) or stem.split("_")[0]
+
+
+def _suffix(stem: str) -> str:
+    """Last part of a file name, such as "T1w", or "" where that is an entity or all of it."""
+    _, separator, last = stem.rpartition("_")
+    return last if separator and "-" not in last else ""
 
 
 def _is_hidden(path: Path) -> bool:

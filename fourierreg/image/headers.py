@@ -22,13 +22,8 @@ def unit_and_codes(image: Any, name: str) -> tuple[str, tuple[int, int]]:
         or there is neither; or its axes are not at right angles, which ITK does not know.
     """
     where = f"{name}: the header of {image.get_filename() or 'the image'}"
-    if np.abs(_cosines(image.affine) - np.eye(3)).max() > ANGLE_TOLERANCE:
-        raise InputError(
-            f"{where} has axes that are not at right angles, which ANTs and ITK cannot read: "
-            "resample the image onto a grid without shear first (fourierreg prepare, flirt, "
-            "mri_convert)"
-        )
     if not hasattr(image, "get_qform"):
+        _check_angles(image.affine, where)
         return "mm", DEFAULT_CODES
     try:
         (qform, q), (sform, s) = image.get_qform(coded=True), image.get_sform(coded=True)
@@ -46,14 +41,20 @@ def unit_and_codes(image: Any, name: str) -> tuple[str, tuple[int, int]]:
             "other: copy the right one over the other (fslorient -copysform2qform or "
             "-copyqform2sform; set_qform, set_sform in nibabel)"
         )
+    _check_angles(image.affine, where)
     return image.header.get_xyzt_units()[0], (int(q), int(s))
 
 
-def _cosines(affine: np.ndarray) -> np.ndarray:
-    """Cosines of the angles between the array axes, (3, 3)."""
+def _check_angles(affine: np.ndarray, where: str) -> None:
+    """Refuse axes that are not at right angles."""
     axes = np.asarray(affine, dtype=float)[:3, :3]
     directions = axes / np.linalg.norm(axes, axis=0)
-    return directions.T @ directions
+    if np.abs(directions.T @ directions - np.eye(3)).max() > ANGLE_TOLERANCE:
+        raise InputError(
+            f"{where} has axes that are not at right angles, which ANTs and ITK cannot read: "
+            "resample the image onto a grid without shear first (fourierreg prepare, flirt, "
+            "mri_convert)"
+        )
 
 
 def _distance(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from fourierreg import __version__
 from fourierreg.atomic import atomic_write, remove_partial_files, write_table
-from fourierreg.checks import required
 from fourierreg.data.manifest import Pair
 from fourierreg.data.nifti import sha256
 from fourierreg.errors import InputError
@@ -73,7 +74,6 @@ class LabelFolder:
         self.path, self.task = path, task
 
     def __enter__(self) -> "LabelFolder":
-        filelock = required("filelock", "label")
         try:
             (self.path / ROWS).mkdir(parents=True, exist_ok=True)
             self.lock = filelock.FileLock(self.path / ".lock", timeout=0)

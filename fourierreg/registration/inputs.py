@@ -79,7 +79,8 @@ def read_inputs(source, target, model, *, alpha, spacing=None, mask=None, pad=Tr
     source, target = map(checks.image, ("source", "target"), images)
     checks.same_shape("source", source, "target", target)
     backgrounds = background_of(source), background_of(target)
-    mask, inside = _counted(source, target, backgrounds, checks.mask(mask, target), shown)
+    mask = checks.mask(_mask_array(mask, origin.get("geometry")), target)
+    mask, inside = _counted(source, target, backgrounds, mask, shown)
     source, target = map(_without_background, (source, target), backgrounds)
     spacing = checks.spacing(spacing, target.ndim)
     if model.space == "bandlimited":
@@ -132,6 +133,18 @@ def _read_nibabel(source, target, spacing):
     return (moving, target), geometry.spacing, (covered,), origin
 
 
+def _mask_array(mask: Any, geometry: Geometry | None) -> Any:
+    """The voxels of a mask that may be a nibabel image on the grid of the target."""
+    if not is_nibabel(mask):
+        return mask
+    if geometry is None or not Geometry.of(mask, "mask").matches(geometry):
+        raise InputError(
+            "mask: expected an image on the grid of the target; resample it there (nearest "
+            "neighbor), or give an array"
+        )
+    return np.asanyarray(mask.dataobj)
+
+
 def _unmasked(image: Any) -> tuple[Any, np.ndarray | None]:
     """An image without what a masked array masks, and the voxels it shows (None: all)."""
     if not isinstance(image, np.ma.MaskedArray) or image.mask is np.ma.nomask:
@@ -168,10 +181,18 @@ def _counted(
 
 
 def _check_nibabel(source, target, spacing):
+    for name, image in (("source", source), ("target", target)):
+        checks.refuse_foreign(name, image)
     if not (is_nibabel(source) and is_nibabel(target)):
         raise InputTypeError(
             "source, target: expected two arrays or two nibabel images; got one of each"
         )
+    for name, image in (("source", source), ("target", target)):
+        if len(image.shape) != 3 or 1 in image.shape:
+            raise InputError(
+                f"{name}: expected a volume with three axes; got shape {image.shape}: take one "
+                "volume (image.slicer), and register slices as 2D arrays, with their spacing"
+            )
     if spacing is not None:
         raise InputError("spacing: nibabel images bring their own; leave it out")
 

@@ -3,23 +3,25 @@
 ``result.json`` has the arguments that repeat the registration and its results in numbers.
 """
 
+import contextlib
 import errno
 import json
-import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import filelock
 import nibabel as nib
 import numpy as np
 
 from fourierreg import __version__
 from fourierreg.atomic import atomic_write, temporary_path
 from fourierreg.backend import Array, get_backend, to_numpy
+from fourierreg.backend.threads import num_threads
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.image.metrics import jacobian_statistics
@@ -47,6 +49,31 @@ def make_output_folder(path: Path | str) -> Path:
             f"--output: cannot write to {folder} ({error.strerror}); choose another folder"
         ) from error
     return folder
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep an output folder from other runs, within a ``with`` block.
+
+    Raises
+    ------
+    InputError
+        Another run has it.
+    """
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise InputError(
+            f"--output: another run is writing to {folder}; wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
 
 
 def disk_error(folder: Path, error: OSError) -> InputError:
@@ -92,6 +119,7 @@ def apply_registration(
     inverse: bool = False,
     order: int = 1,
     reference: Geometry | None = None,
+    fill: float = 0.0,
 ) -> np.ndarray:
     """Deform an image by a saved registration, with a single interpolation.
 
@@ -99,7 +127,7 @@ def apply_registration(
     ----------
     result : Registration
         With geometry.
-    data : ndarray
+    data : ndarray, geometry.shape or (*geometry.shape, volumes)
     geometry : Geometry
         Grid of `data`.
     inverse : bool
@@ -107,7 +135,9 @@ def apply_registration(
     order : {0, 1}
         Nearest neighbor or linear interpolation.
     reference : Geometry, optional
-        Grid of the output; by default that of the registration.
+        Grid of the output; by default that of the target, or of the source for the inverse.
+    fill : float
+        Value outside the field of view of `data`.
 
     Returns
     -------
@@ -116,7 +146,17 @@ def apply_registration(
     """
     u = to_numpy(result.inverse_displacement if inverse else result.displacement)
     grid: Any = result.geometry
-    deformed = resample_onto(data, geometry, reference or grid, u, order=order, grid=grid)
+    if reference is None:
+        reference = (result.source_geometry if inverse else None) or grid
+    volumes = data[..., None] if data.ndim == 3 else data
+    moved = np.stack(
+        [
+            resample_onto(volume, geometry, reference, u, order=order, grid=grid, fill=fill)
+            for volume in np.moveaxis(volumes, -1, 0)
+        ],
+        axis=-1,
+    )
+    deformed = moved[..., 0] if data.ndim == 3 else moved
     return deformed.astype(data.dtype) if order == 0 else deformed.astype(np.float32)
 
 
@@ -263,7 +303,7 @@ def result_record(
         "jacobian": jacobian_statistics(result.jacobian_determinant),
         "backend": get_backend(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "threads": os.cpu_count(),
+        "threads": num_threads(),
     }
 
 
