@@ -34,6 +34,7 @@ from fourierreg.backend import mock_device
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
 from fourierreg.model.problem import Problem
 from fourierreg.optim import lbfgs
+from fourierreg.registration.map_alpha_batch import UNDER_WAY
 from fourierreg.simulation.pair import simulate_pair
 from fourierreg.spectral.metric import Metric, MetricBatch
 
@@ -160,7 +161,8 @@ def memory(size, pairs):
     group, small = make_pairs(size, 1), make_pairs(32, 1)
     fourierreg.map_alpha_batch(*small, max_iterations=3)  # compiles; not measured
     for count in (1, pairs):
-        chosen = [images * count for images in group]
+        under_way = 1 if count == 1 else UNDER_WAY * count  # all in memory, a batch at work
+        chosen = [images * under_way for images in group]
         tracemalloc.start()
         fourierreg.map_alpha_batch(
             *chosen, batch_size=count, spacing=FIELD_OF_VIEW / size, max_iterations=3
