@@ -83,6 +83,32 @@ def test_series_are_moved_volume_by_volume(run):
     assert again.shape == shape_of(run, "source")  # the grid of a volume of the series
 
 
+def test_series_keep_the_time_between_volumes(run):
+    data = np.repeat(nib.load(run / "source.nii.gz").get_fdata(dtype=np.float32)[..., None], 2, -1)
+    image = nib.load(save(run, "series.nii.gz", data))
+    image.header.set_zooms((*image.header.get_zooms()[:3], 2.5))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, run / "timed.nii.gz")
+    header = applied(run, str(run / "timed.nii.gz")).header
+    assert header.get_zooms()[3] == 2.5 and header.get_xyzt_units() == ("mm", "sec")
+
+
+@pytest.mark.parametrize("fill", ["300000", "-1", "0.5", "nan"])
+def test_a_fill_value_is_a_label_where_labels_are_moved(run, capsys, fill):
+    image, out = str(run / "source_labels.nii.gz"), str(run / "filled.nii.gz")
+    command = ["apply", str(run / "run"), image, "-o", out, "--labels", "--fill", fill]
+    assert main(command) == 2
+    assert "--fill: expected a label that uint16 holds" in capsys.readouterr().err
+
+
+def test_infinite_voxels_are_refused(run, capsys):
+    data = nib.load(run / "source.nii.gz").get_fdata(dtype=np.float32)
+    data[0, 0, 0] = np.inf
+    image = save(run, "infinite.nii.gz", data)
+    assert main(["apply", str(run / "run"), image, "-o", str(run / "x.nii.gz")]) == 2
+    assert "has infinite voxels" in capsys.readouterr().err
+
+
 def test_the_inverse_is_written_on_the_grid_of_the_source(run):
     source = nib.load(run / "source.nii.gz")
     moved = applied(run, str(run / "target.nii.gz"), "--inverse")
@@ -170,13 +196,79 @@ def test_antspyx_moves_points_alike(run):
     np.testing.assert_allclose(theirs[list("xyz")].to_numpy(), ours, atol=1e-2)
 
 
+def moved_file(run, file, *options):
+    out = file.with_name(f"moved{file.suffix}")
+    command = ["apply", str(run / "run"), "--quiet", "--points", str(file), "-o", str(out)]
+    assert main([*command, *options]) == 0
+    return out
+
+
+@pytest.mark.parametrize("suffix", [".trk", ".tck"])
+def test_streamlines(run, suffix):
+    """Points of streamlines are where their files say, in scanner space; what they carry stays."""
+    points, grid = points_of(run)
+    lines = [points[:7].astype(np.float32), points[7:].astype(np.float32)]
+    tractogram = nib.streamlines.Tractogram(lines, affine_to_rasmm=np.eye(4))
+    header = None
+    if suffix == ".trk":
+        tractogram.data_per_streamline["weight"] = [[1.5], [2.5]]
+        header = {"voxel_to_rasmm": grid.matrix.astype(np.float32), "dimensions": grid.shape}
+        header["voxel_sizes"], header["voxel_order"] = grid.spacing, "LAS"
+    file = run / f"lines{suffix}"
+    nib.streamlines.save(tractogram, str(file), header=header)
+    result = Registration.load(run / "run" / "velocity.npz")
+    expected = move_points(points, result.displacement, grid)
+    moved = nib.streamlines.load(moved_file(run, file))
+    assert [len(line) for line in moved.streamlines] == [7, 13]
+    np.testing.assert_allclose(np.concatenate(list(moved.streamlines)), expected, atol=1e-3)
+    if suffix == ".trk":
+        weights = moved.tractogram.data_per_streamline["weight"]
+        assert np.ravel(weights).tolist() == [1.5, 2.5]
+
+
+FACES = np.array([[i, i + 1, i + 2] for i in range(18)], np.int32)
+
+
+@pytest.mark.parametrize("kind", ["gifti", "freesurfer"])
+def test_surfaces(run, kind):
+    points, grid = points_of(run)
+    result = Registration.load(run / "run" / "velocity.npz")
+    expected = move_points(points, result.inverse_displacement, grid)
+    if kind == "gifti":
+        codes = nib.nifti1.intent_codes
+        arrays = [
+            nib.gifti.GiftiDataArray(points.astype(np.float32), codes["NIFTI_INTENT_POINTSET"]),
+            nib.gifti.GiftiDataArray(FACES, codes["NIFTI_INTENT_TRIANGLE"]),
+        ]
+        file = run / "surface.surf.gii"
+        nib.save(nib.gifti.GiftiImage(darrays=arrays), file)
+        moved = nib.load(moved_file(run, file, "--inverse")).darrays
+        found, faces = moved[0].data, moved[1].data
+    else:
+        center = np.array([3.0, -4.0, 5.0])
+        volume = {"head": [2, 0, 20], "valid": "1  # volume info valid", "filename": "a.mgz"}
+        volume |= {"volume": [30, 36, 24], "voxelsize": [1.0, 1.0, 1.0], "cras": center}
+        volume |= {"xras": [-1.0, 0, 0], "yras": [0, 0, -1.0], "zras": [0, 1.0, 0]}
+        file = run / "lh.white"
+        nib.freesurfer.write_geometry(file, points - center, FACES, "made here", volume)
+        coordinates, faces, metadata = nib.freesurfer.read_geometry(
+            moved_file(run, file, "--inverse"), read_metadata=True
+        )
+        found = coordinates + metadata["cras"]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_array_equal(faces, FACES)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--points", "list.txt", "-o", "x.txt"], "--points: expected one of .csv, .trk, .tck"),
+        (["--points", "broken.trk", "-o", "x.trk"], "broken.trk cannot be read"),
+        (["--points", "data.gii", "-o", "x.gii"], "has no coordinates of a surface"),
         (["--points", "missing.csv", "-o", "x.csv"], "--points: no file missing.csv"),
         (["--points", "bad.csv", "-o", "x.csv"], "expected a header with x,y,z"),
         (["--points", "text.csv", "-o", "x.csv"], "a coordinate in text.csv is not a number"),
-        (["--points", "text.csv", "-o", "x.nii"], "--output: expected a name ending in .csv"),
+        (["--points", "numbers.csv", "-o", "x.nii"], "--output: expected a name ending in .csv"),
         (["--points", "text.csv", "--labels", "-o", "x.csv"], "--labels: expected none for points"),
         (["-o", "x.nii"], "IMAGE: expected an image, or --points"),
         (["a.nii", "--points", "text.csv", "-o", "x.nii"], "IMAGE: expected an image, or --points"),
@@ -186,6 +278,10 @@ def test_bad_points_are_one_line(run, arguments, message, monkeypatch, capsys, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.csv").write_text("a,b,c\n1,2,3\n")
     (tmp_path / "text.csv").write_text("x,y,z\n1,2,three\n")
+    (tmp_path / "numbers.csv").write_text("x,y,z\n1,2,3\n")
+    (tmp_path / "list.txt").write_text("1 2 3\n")
+    (tmp_path / "broken.trk").write_bytes(b"TRACK")
+    nib.save(nib.gifti.GiftiImage(), tmp_path / "data.gii")
     assert main(["apply", str(run / "run"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1

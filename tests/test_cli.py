@@ -366,7 +366,7 @@ def test_a_refused_run_leaves_no_folder(run, tmp_path, capsys):
 def test_labels_warped_as_an_image_are_refused_with_the_remedy(run, tmp_path, capsys):
     labels, out = str(run / "source_labels.nii.gz"), tmp_path / "moved.nii.gz"
     assert main(["apply", str(run / "run"), labels, "-o", str(out)]) == 2
-    assert "and labels by --labels" in capsys.readouterr().err
+    assert "add --labels, which keeps them" in capsys.readouterr().err
     assert main(["apply", str(run / "run"), labels, "-o", str(out), "--labels"]) == 0
     assert capsys.readouterr().out == f"written to {out}\n"
 

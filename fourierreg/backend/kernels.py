@@ -151,6 +151,16 @@ _process: int | None = None  # in which numba's threads run
 _turn = threading.RLock()
 
 
+def _new_turn() -> None:
+    """Free the lock in a fork, where the thread that had it does not exist."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_turn)
+
+
 def _run_numba(package: str, name: str, arguments: list[Any], parallel: bool) -> None:
     """Run a numba kernel, on one thread or on all."""
     kernels = importlib.import_module(f"{package}.kernels")  # numba takes half a second to import

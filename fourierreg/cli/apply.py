@@ -16,10 +16,11 @@ def add_to(commands):
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="3D or 4D image")
     parser.add_argument(
         "--points",
-        metavar="FILE.csv",
-        help="instead of an image: points in mm, with a header x,y,z (LPS, as ANTs has them) or "
-        "r,a,s (RAS). Points go the other way than images: those of the target to the source, and "
-        "with --inverse those of the source to the target",
+        metavar="FILE",
+        help="instead of an image: a table in mm with a header x,y,z (LPS, as ANTs has them) or "
+        "r,a,s (RAS); streamlines (.trk, .tck); a surface (.surf.gii, or of FreeSurfer). Points go "
+        "the other way than images: those of the target to the source, and with --inverse those "
+        "of the source to the target",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     parser.add_argument("--inverse", action="store_true", help="from the target to the source")
@@ -51,7 +52,7 @@ def run(options):
     if result.geometry is None:
         raise InputError("DIR: this registration was made from arrays; use fourierreg.warp")
     if (options.image is None) == (options.points is None):
-        raise InputError("IMAGE: expected an image, or --points FILE.csv; got both or none")
+        raise InputError("IMAGE: expected an image, or --points FILE; got both or none")
     target = Path(options.output)
     write = _points if options.points is not None else _image
     moved = write(options, result, target)  # reads and computes; nothing is written yet
@@ -69,25 +70,25 @@ def run(options):
 
 def _points(options, result, target):
     """Points moved; a function that writes them to a file."""
-    from fourierreg.data.points import read_points, write_points
+    from fourierreg.data.points import read_points
     from fourierreg.image.points import move_points
 
-    if not target.name.endswith(".csv"):
-        raise InputError(f"--output: expected a name ending in .csv for points; got {target}")
     for name in ("reference", "reference_affine", "affine", "labels", "fill"):
         if getattr(options, name) not in (None, False):
-            raise InputError(f"--{name.replace('_', '-')}: expected none for points")
-    table = read_points(options.points)
+            raise InputError(f"--{name.replace('_', '-')}: expected none for points; leave it out")
+    points = read_points(options.points)
+    if not target.name.lower().endswith(points.suffix):
+        raise InputError(f"--output: expected a name ending in {points.suffix}; got {target}")
     u = result.inverse_displacement if options.inverse else result.displacement
-    table = table.moved(move_points(table.ras, u, result.geometry))
-    return lambda path: write_points(table, path)
+    moved = move_points(points.ras, u, result.geometry)
+    return lambda path: points.write(path, moved)
 
 
 def _image(options, result, target):
     """An image deformed; a function that writes it to a file."""
     import numpy as np
 
-    from fourierreg.data.nifti import read_any, read_geometry
+    from fourierreg.data.nifti import copy_time, read_any, read_geometry
     from fourierreg.image.geometry import Geometry
     from fourierreg.results import folder as output
 
@@ -101,7 +102,12 @@ def _image(options, result, target):
         written = read_geometry(options.reference, "--reference")
     data, fill = np.asanyarray(image.dataobj), options.fill or 0.0
     if not options.labels:
-        data = np.nan_to_num(data, nan=fill)  # such as SPM writes outside the brain
+        data = np.where(np.isnan(data), np.float32(fill), data)  # as SPM writes outside the brain
+    elif not (float(fill).is_integer() and _holds(data.dtype, int(fill))):
+        raise InputError(
+            f"--fill: expected a label that {data.dtype} holds; got {fill:g}: give one of those of "
+            "the image"
+        )
     moved = output.apply_registration(
         result,
         data,
@@ -111,7 +117,17 @@ def _image(options, result, target):
         reference=_in_common_space(written, options.reference_affine, "--reference-affine"),
         fill=fill,
     )
-    return lambda path: output.save_nifti(output.scalar_image(moved, written), path)
+    deformed = output.scalar_image(moved, written)
+    if moved.ndim == 4:
+        copy_time(image.header, deformed.header)
+    return lambda path: output.save_nifti(deformed, path)
+
+
+def _holds(dtype, value):
+    """Whether a dtype of integers holds a value."""
+    import numpy as np
+
+    return dtype.kind == "b" or np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def _in_common_space(geometry, path, name):

@@ -24,17 +24,27 @@ def add_to(commands):
 def run(options):
     """Take a real template brain from an installed package, deform it by a velocity drawn at a
     known α, add noise, and recover α with its interval."""
-    from fourierreg import checks, map_alpha
+    from fourierreg import checks
     from fourierreg.backend import set_backend
-    from fourierreg.data.template import template_brain
-    from fourierreg.image.geometry import Geometry
     from fourierreg.results import folder as output
-    from fourierreg.simulation.pair import NUM_STEPS, simulate_pair
 
     set_backend(options.backend)
     checks.positive("--alpha", options.alpha)
     checks.count("--size", options.size, minimum=32)
     folder = output.make_output_folder(options.output)
+    with output.claimed(folder):
+        return _register(options, folder)
+
+
+def _register(options, folder):
+    """Make the pair, register it and write the folder of a run; returns the exit code."""
+
+    from fourierreg import map_alpha
+    from fourierreg.data.template import template_brain
+    from fourierreg.image.geometry import Geometry
+    from fourierreg.results import folder as output
+    from fourierreg.simulation.pair import NUM_STEPS, simulate_pair
+
     source, affine = template_brain(options.size)
     geometry = Geometry((options.size,) * 3, tuple(map(tuple, affine)))
     setting = {"spacing": geometry.spacing, "sigma": DEMO_SIGMA, "num_steps": NUM_STEPS}

@@ -14,7 +14,9 @@ def add_to(commands):
     add_options(parser, "--output", "--size", "--structures", "--workers")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler")
     parser.add_argument(
-        "--batch", type=int, help="pairs a worker estimates as one batch (default 1; 32 on a GPU)"
+        "--batch",
+        type=int,
+        help="pairs a worker estimates as one batch (default 1; on a GPU as many as fit)",
     )
     parser.add_argument("--retry-failed", action="store_true", help="estimate failed pairs again")
     parser.add_argument(

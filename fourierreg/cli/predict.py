@@ -70,6 +70,15 @@ def _predict_pair(options, model):
             print(f"α      {found.alpha:.3g}\nstatus {found.status}\ntime   {found.seconds:.2f} s")
         return 0
     folder = output.make_output_folder(options.output)
+    with output.claimed(folder):
+        return _refine(options, model, source, target, folder)
+
+
+def _refine(options, model, source, target, folder):
+    """Refine the prediction for a pair and write the folder of a run; returns the exit code."""
+    from fourierreg.learning.prediction import predict_alpha
+
+    sigma = sigma_of(options.sigma)
     with Progress("refining α", options) as progress:
         found = predict_alpha(model, source, target, sigma=sigma, refine=True, callback=progress)
     parameters = {**found.settings, "num_steps": found.registration.model.num_steps}

@@ -106,11 +106,12 @@ def run(options):
 
     from fourierreg.learning.checkpoint import CURVE
     from fourierreg.results import folder as output
+    from fourierreg.results.figures import save_training_figure
 
     target = Path(options.output)
     output.make_output_folder(target.parent)
     trained = _train(options, target)
-    output.save_training_figure(trained.log, trained.folder / CURVE)
+    save_training_figure(trained.log, trained.folder / CURVE)
     if options.json:
         print(json.dumps(trained.card, indent=1))
     elif not options.quiet:

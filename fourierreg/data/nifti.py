@@ -22,9 +22,7 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_image(
-    path: Path | str, name: str, labels_option: str = "--source-labels"
-) -> nib.Nifti1Image:
+def read_image(path: Path | str, name: str) -> nib.Nifti1Image:
     """Read a 3D image with finite intensities that vary.
 
     Parameters
@@ -32,8 +30,6 @@ def read_image(
     path : path
     name : str
         Argument named in an error ("source", "target").
-    labels_option : str
-        Option that takes label maps, named in an error.
 
     Returns
     -------
@@ -57,7 +53,7 @@ def read_image(
     if looks_like_labels(data):
         raise InputError(
             f"{name}: {path} looks like a label map ({len(np.unique(data))} integer values in "
-            f"large constant regions); give the intensity image, and labels by {labels_option}"
+            f"large constant regions); give the intensity image, and labels by --source-labels"
         )
     return geometry.image(data)
 
@@ -103,14 +99,30 @@ def read_any(path: Path | str, name: str, labels: bool) -> nib.Nifti1Image:
     """
     geometry, data = _read(path, name, volumes=True)
     if labels:
-        return geometry.image(_as_labels(data, path, name))
+        return _series(geometry.image(_as_labels(data, path, name)), path)
     data = data.astype(np.float32)
+    if np.any(np.isinf(data)):
+        raise InputError(f"{name}: {path} has infinite voxels; replace them (numpy.nan_to_num)")
     if looks_like_labels(data if data.ndim == 3 else data[..., 0]):
         raise InputError(
             f"{name}: {path} looks like a label map (a few integers, in large constant regions): "
             "add --labels, which keeps them; or give it as floating-point numbers with fractions"
         )
-    return geometry.image(data)
+    return _series(geometry.image(data), path)
+
+
+def _series(image: nib.Nifti1Image, path: Path | str) -> nib.Nifti1Image:
+    """A 4D image with the time between volumes that a file has, and its unit."""
+    header = nib.load(path).header
+    if image.ndim == 4 and isinstance(header, nib.Nifti1Header):
+        copy_time(header, image.header)
+    return image
+
+
+def copy_time(header: nib.Nifti1Header, other: nib.Nifti1Header) -> None:
+    """Give another header the time between volumes, and its unit."""
+    other["pixdim"][4] = header["pixdim"][4]
+    other["xyzt_units"] = (int(other["xyzt_units"]) & 7) | (int(header["xyzt_units"]) & 56)
 
 
 def _as_labels(data: np.ndarray, path: Path | str, name: str) -> np.ndarray:
@@ -207,7 +219,7 @@ def _load(path: Path, name: str) -> tuple[Any, np.ndarray]:
 
 def looks_like_labels(data: np.ndarray) -> bool:
     """Whether all values are integers, few of them and in regions: most foreground voxels equal
-    their next neighbor, and the values do not follow one another as intensities do.
+    their next neighbor.
 
     The background is the most frequent value: in computed tomography it is not zero.
     """

@@ -60,10 +60,11 @@ def find_scans(folder: Path | str, suffix: str | None = None) -> list[Scan]:
         found = labels if is_labels else images
         if key in found:
             who = " ".join(filter(None, key))
+            what = "label map" if is_labels else "image"
+            choose = "" if is_labels else ", or choose by the end of their names (pairs --suffix)"
             raise InputError(
-                f"folder: {found[key]} and {path} both belong to {who}; keep one "
-                f"{'label map' if is_labels else 'image'} per subject and session in {folder}, or "
-                "choose by --suffix, the last part of the names of the images"
+                f"folder: {found[key]} and {path} both belong to {who}; keep one {what} per "
+                f"subject and session in {folder}{choose}"
             )
         found[key] = path
     if not images:

@@ -7,6 +7,7 @@ import numpy as np
 from fourierreg.errors import InputError
 
 MM = {"mm": 1.0, "unknown": 1.0, "micron": 1e-3, "meter": 1e3}  # mm per unit of a NIfTI header
+UNITS = {1: "meter", 2: "mm", 3: "micron"}  # by their codes
 DEFAULT_CODES = (0, 2)  # of qform and sform, which nibabel gives an image made from an affine
 POSITION_TOLERANCE = 0.05  # voxels by which qform and sform may differ
 ANGLE_TOLERANCE = 1e-3  # cosine of the angle between two axes
@@ -21,6 +22,11 @@ def unit_and_codes(image: Any, name: str) -> tuple[str, tuple[int, int]]:
         Programs that read the header put the image in different places: qform and sform differ,
         or there is neither; or its axes are not at right angles, which ITK does not know.
     """
+    if len(image.shape) < 3:
+        raise InputError(
+            f"{name}: expected an image with three axes; got shape {tuple(image.shape)}: register "
+            "slices as 2D arrays, with their spacing"
+        )
     where = f"{name}: the header of {image.get_filename() or 'the image'}"
     if not hasattr(image, "get_qform"):
         _check_angles(image.affine, where)
@@ -42,7 +48,8 @@ def unit_and_codes(image: Any, name: str) -> tuple[str, tuple[int, int]]:
             "-copyqform2sform; set_qform, set_sform in nibabel)"
         )
     _check_angles(image.affine, where)
-    return image.header.get_xyzt_units()[0], (int(q), int(s))
+    unit = UNITS.get(int(image.header["xyzt_units"]) & 7, "unknown")
+    return unit, (int(q), int(s))
 
 
 def _check_angles(affine: np.ndarray, where: str) -> None:
@@ -52,8 +59,7 @@ def _check_angles(affine: np.ndarray, where: str) -> None:
     if np.abs(directions.T @ directions - np.eye(3)).max() > ANGLE_TOLERANCE:
         raise InputError(
             f"{where} has axes that are not at right angles, which ANTs and ITK cannot read: "
-            "resample the image onto a grid without shear first (fourierreg prepare, flirt, "
-            "mri_convert)"
+            "resample the image onto a grid without shear first (flirt, mri_convert)"
         )
 
 

@@ -41,7 +41,11 @@ class PairReader:
         for i in range(pair, min(pair + 1 + AHEAD, len(self.pairs))):
             if i not in self.pending:
                 self.pending[i] = self.pool.submit(self._read, self.pairs[i])
-        return self.pending[pair].result()
+        try:
+            return self.pending[pair].result()
+        except Exception:
+            del self.pending[pair]  # memory may have been short: it is read again if asked for
+            raise
 
     def _read(self, pair: Pair) -> tuple[Any, Any]:
         names = zip(("source", "target"), pair[:2], strict=True)

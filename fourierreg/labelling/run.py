@@ -31,6 +31,7 @@ EXCLUDED_SETTINGS = {
     "evidence",
 }
 MAX_JOB = 256  # pairs of a worker's job on a GPU, which streams them
+SCHEDULED_JOB = 32  # the same with a scheduler, the number of whose workers may change
 
 Row = dict[str, Any]
 
@@ -151,9 +152,10 @@ def _resolve_pairs(pairs: Path | str | Sequence[Pair]) -> list[Pair]:
 
 
 def _job_length(pairs: int, workers: int | None, scheduler: str | None) -> int:
-    """Pairs of a job on a GPU: an equal share of each worker's, as far as their number is known."""
-    shares = 1 if scheduler is not None else workers or num_gpus()
-    return max(1, min(MAX_JOB, math.ceil(pairs / shares)))
+    """Pairs of a job on a GPU: an equal share for each worker, few where a scheduler has them."""
+    if scheduler is not None:
+        return SCHEDULED_JOB
+    return max(1, min(MAX_JOB, math.ceil(pairs / (workers or num_gpus()))))
 
 
 def _job(

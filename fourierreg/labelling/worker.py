@@ -32,6 +32,7 @@ PAIR_ERRORS = (ValueError, TypeError, RuntimeError, OSError, ArithmeticError, Me
 # One batch at a time in a process, even if its Dask worker has several threads: the kernels are
 # multithreaded themselves.
 _batch_lock = threading.Lock()
+MOST_UNFINISHED = 4  # results that wait for the thread that finishes them
 
 Row = dict[str, Any]
 
@@ -91,6 +92,7 @@ def label_batch(
                     batch_size=size,
                     errors="return",
                     finished=finished,
+                    keep=False,
                     **_settings(task),
                 )
     return [found[i] for i in range(len(pairs))]
@@ -131,7 +133,7 @@ def _finishing(finish: Callable[[int, Any], None]) -> Iterator[Callable[[int, An
         pending: list[Any] = []
 
         def finished(place: int, result: Any) -> None:
-            while pending and pending[0].done():
+            while pending and (pending[0].done() or len(pending) >= MOST_UNFINISHED):
                 pending.pop(0).result()
             pending.append(pool.submit(finish, place, on_host(result)))
 

@@ -46,7 +46,8 @@ def run_all(
         Most coroutines that run side by side, by default all: more than a batch holds, so that
         batches are full.
     finished : callable, optional
-        Called as finished(number of the coroutine, its result or exception) as soon as it ends.
+        Called as finished(number of the coroutine, its result or exception) as soon as it ends;
+        nothing is returned then, so that no result is kept.
 
     Returns
     -------
@@ -55,12 +56,7 @@ def run_all(
         the whole run: a smaller batch may fit. So does an exception of `finished`.
     """
     results: dict[int, Any] = {}
-
-    def end(number: int, result: Any) -> None:
-        results[number] = result
-        if finished is not None:
-            finished(number, result)
-
+    end = results.__setitem__ if finished is None else finished
     scheduler = _Scheduler(iter(coroutines), batch_size, at_once, end)
     try:
         with single_threaded_blas():
@@ -98,13 +94,42 @@ class _Waiting:
         return type(self.request), self.task.number if key is None else key, key is None
 
 
-@dataclass(eq=False)
 class _OpenBatch:
-    """A batch that others can join."""
+    """A batch that others can join, with its requests by their positions.
 
-    running: Any  # generator
-    places: list[_Waiting]
-    unfinished: set[int]  # positions in `places`
+    Results are kept until the batch gives way: what is done with them is no work of the batch, and
+    none of its errors.
+    """
+
+    def __init__(self, chosen: list[_Waiting], take: Callable[[int], list[_Waiting]]):
+        self.take = take  # requests that join, given the number of those that are in it
+        self.unfinished = dict(enumerate(chosen))
+        self.ended: list[tuple[_Waiting, Any]] = []
+        self.next_place = len(chosen)
+        requests = [waited.request for waited in chosen]
+        self.running = requests[0].run_open(requests, self.finish, self.join)
+
+    def finish(self, results: Iterable[tuple[int, Any]]) -> None:
+        """Take the results of requests that ended."""
+        self.ended += [(self.unfinished.pop(place), result) for place, result in results]
+
+    def join(self) -> list[Any]:
+        """Requests that join."""
+        joining = self.take(len(self.unfinished))
+        self.unfinished |= dict(enumerate(joining, start=self.next_place))
+        self.next_place += len(joining)
+        return [waited.request for waited in joining]
+
+    def advance(self) -> list[tuple[_Waiting, Any]]:
+        """Run until others may join; returns what has ended, with the results."""
+        try:
+            next(self.running, None)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self.finish([(place, error) for place in list(self.unfinished)])
+        ended, self.ended = self.ended, []
+        return ended
 
 
 class _Scheduler:
@@ -178,9 +203,9 @@ class _Scheduler:
         task.served += 1
         if task.missing:
             return
-        errors = [found for found in task.results if isinstance(found, Exception)]
-        own = errors[0] if errors else task.results[0] if task.alone else task.results
-        self.resume(task, own)
+        found, task.results = task.results, []
+        errors = [one for one in found if isinstance(one, Exception)]
+        self.resume(task, errors[0] if errors else found[0] if task.alone else found)
         self.admit()
 
     def largest(self) -> tuple:
@@ -218,42 +243,16 @@ class _Scheduler:
             self.serve(waited, result)
 
     def advance(self, kind: tuple) -> None:
-        """Run an open batch until others may join."""
-        batch = self.open.get(kind) or self.start(kind)
-        try:
-            next(batch.running, None)
-        except MemoryError:
-            raise
-        except Exception as error:
-            self.finish(batch, [(place, error) for place in sorted(batch.unfinished)])
+        """Run an open batch until others may join, and resume the coroutines of what has ended."""
+        batch = self.open.get(kind)
+        if batch is None:
+            batch = _OpenBatch(self.take(kind), lambda taken: self.take(kind, taken))
+            self.open[kind] = batch
+        ended = batch.advance()
         if not batch.unfinished:
             del self.open[kind]
-
-    def start(self, kind: tuple) -> _OpenBatch:
-        """A new open batch."""
-        chosen = self.take(kind)
-        batch = _OpenBatch(None, list(chosen), set(range(len(chosen))))
-
-        def join() -> list[Any]:
-            joining = self.take(kind, len(batch.unfinished))
-            first = len(batch.places)
-            batch.places += joining
-            batch.unfinished.update(range(first, len(batch.places)))
-            return [waited.request for waited in joining]
-
-        def finish(ended: Iterable[tuple[int, Any]]) -> None:
-            self.finish(batch, ended)
-
-        requests = [waited.request for waited in chosen]
-        batch.running = requests[0].run_open(requests, finish, join)
-        self.open[kind] = batch
-        return batch
-
-    def finish(self, batch: _OpenBatch, ended: Iterable[tuple[int, Any]]) -> None:
-        """Resume the coroutines of requests that have ended."""
-        for place, result in ended:
-            batch.unfinished.discard(place)
-            self.serve(batch.places[place], result)
+        for waited, result in ended:
+            self.serve(waited, result)
 
 
 def _run_batch(requests: list[Any]) -> list[Any]:

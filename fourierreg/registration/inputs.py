@@ -142,7 +142,7 @@ def _mask_array(mask: Any, geometry: Geometry | None) -> Any:
             "mask: expected an image on the grid of the target; resample it there (nearest "
             "neighbor), or give an array"
         )
-    return np.asanyarray(mask.dataobj)
+    return np.asanyarray(mask.dataobj).reshape(_volume_shape(mask))
 
 
 def _unmasked(image: Any) -> tuple[Any, np.ndarray | None]:
@@ -180,6 +180,12 @@ def _counted(
     return mask, inside
 
 
+def _volume_shape(image: Any) -> tuple[int, ...]:
+    """Shape of a nibabel image without a fourth axis of one volume."""
+    shape = tuple(image.shape)
+    return shape[:3] if shape[3:] == (1,) else shape
+
+
 def _check_nibabel(source, target, spacing):
     for name, image in (("source", source), ("target", target)):
         checks.refuse_foreign(name, image)
@@ -188,7 +194,7 @@ def _check_nibabel(source, target, spacing):
             "source, target: expected two arrays or two nibabel images; got one of each"
         )
     for name, image in (("source", source), ("target", target)):
-        if len(image.shape) != 3 or 1 in image.shape:
+        if len(_volume_shape(image)) != 3 or 1 in _volume_shape(image):
             raise InputError(
                 f"{name}: expected a volume with three axes; got shape {image.shape}: take one "
                 "volume (image.slicer), and register slices as 2D arrays, with their spacing"

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from fourierreg import checks
-from fourierreg.backend import Array, free_memory, get_backend, release_memory
+from fourierreg.backend import Array, backend_of, free_memory, get_backend, release_memory
 from fourierreg.errors import InputError, InputTypeError
 from fourierreg.model.model import model_of
 from fourierreg.optim.batching import run_all
 from fourierreg.optim.requests import Coroutine
+from fourierreg.registration.inputs import shape_of
 from fourierreg.registration.map_alpha import estimate, map_alpha
 from fourierreg.registration.quality import quality_of
 from fourierreg.registration.result import Registration
@@ -38,6 +39,7 @@ def map_alpha_batch(
     errors: str = "raise",
     callback: Callable[[int, Any], Any] | None = None,
     finished: Callable[[int, Any], Any] | None = None,
+    keep: bool = True,
     **settings: Any,
 ) -> list[Registration]:
     """`map_alpha` of many pairs, whose work is batched.
@@ -62,7 +64,11 @@ def map_alpha_batch(
     callback : callable, optional
         Called as callback(pair, record) after every accepted iteration.
     finished : callable, optional
-        Called as finished(pair, result) as soon as a pair is done, in no particular order.
+        Called as finished(pair, result) as soon as a pair is done, in no particular order; again
+        if memory runs out in it.
+    keep : bool
+        Whether results are returned. Without, memory holds the pairs that are under way only, and
+        the list is of None: for `finished`.
     settings
         Keywords of `map_alpha`, the same for every pair.
 
@@ -83,7 +89,7 @@ def map_alpha_batch(
     count = _checked(sources, targets, masks, settings)
     checks.choice("errors", errors, ERRORS)
     size = (
-        default_batch_size(targets[0].shape if count else (), settings)
+        default_batch_size(_largest_shape(targets), settings)
         if batch_size is None
         else checks.count("batch_size", batch_size)
     )
@@ -111,9 +117,9 @@ def map_alpha_batch(
         else:
             now = time.perf_counter()
             result, last = replace(result, seconds=now - last), now
-        results[pair] = result
         if finished is not None:
             finished(pair, result)
+        results[pair] = result if keep else None
 
     _run_within_memory(coroutine, range(count), size, results, end)
     return [results[pair] for pair in range(count)]
@@ -145,6 +151,19 @@ def _run_within_memory(
             end(next(pair for pair in pairs if pair not in results), failure)
         emptied, size = True, max(1, size // 2)
         release_memory()
+
+
+def _largest_shape(targets: Sequence[Any]) -> tuple[int, ...]:
+    """Shape of the largest target, or of the first that can be read where they are not all at
+    hand."""
+    if isinstance(targets, list | tuple) or backend_of(targets) is not None:
+        return max(map(shape_of, targets), key=math.prod, default=())
+    for pair in range(len(targets)):
+        try:
+            return shape_of(targets[pair])
+        except Exception:  # it is met again when the turn of the pair comes
+            continue
+    return ()
 
 
 def _checked(

@@ -53,17 +53,25 @@ class Fit(_PairRequest, OpenRequest):
     @staticmethod
     def run_open(requests, finish, join):
         """Fit all pairs, whatever their α, noise and stopping rules."""
-        fits = list(requests)
+        records = {place: request.record for place, request in enumerate(requests)}
+        first = len(records)
 
         def more():
+            nonlocal first
             joining = join()
-            fits.extend(joining)
+            records.update(enumerate((request.record for request in joining), start=first))
+            first += len(joining)
             return Fit._start(joining) if joining else None
+
+        def finished(ended):
+            for place, _ in ended:
+                del records[place]
+            finish(ended)
 
         yield from open_fit(
             Fit._start(requests),
-            record=lambda pair, *energies: fits[pair].record(*energies),
-            finished=finish,
+            record=lambda pair, *energies: records[pair](*energies),
+            finished=finished,
             more=more,
         )
 

@@ -26,6 +26,7 @@ from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.image.metrics import jacobian_statistics
 from fourierreg.registration.result import Registration
+from fourierreg.results.figures import save_overview
 
 PACKAGES = ("numpy", "scipy", "numba", "nibabel")
 VELOCITY = "velocity.npz"
@@ -200,38 +201,12 @@ def write_results(
             deviation = np.moveaxis(to_numpy(result.displacement_sd), 0, -1)
             save_nifti(scalar_image(deviation, geometry, np.float32), folder / "uncertainty.nii.gz")
         result.save(folder / VELOCITY)
-        _save_figure(folder / "figure.png", result, source, target)
+        save_overview(folder / "figure.png", result, source, target)
         with atomic_write(folder / "result.json") as file:
             json.dump(record, file, indent=2, allow_nan=False)
             file.write("\n")
     except OSError as error:
         raise disk_error(folder, error) from error
-
-
-def _save_figure(path: Path, result: Registration, source: np.ndarray, target: np.ndarray) -> None:
-    """Save the overview figure, if matplotlib is installed."""
-    try:
-        from fourierreg.plotting import overview
-
-        figure = overview(result, source, target)
-    except ModuleNotFoundError:
-        return
-    with temporary_path(path) as name:
-        figure.savefig(name, dpi=110)
-
-
-def save_training_figure(log: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Save the training curve of a network, if matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    from fourierreg.plotting import training_curve
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    training_curve(figure.subplots(), log)
-    with temporary_path(path) as name:
-        figure.savefig(name, dpi=110)
 
 
 def load_registration(folder: Path | str) -> Registration:

@@ -55,7 +55,7 @@ def test_names_without_entities(tmp_path):
 
 def test_two_images_of_a_subject_are_refused_with_the_way_to_choose(tmp_path):
     touch(tmp_path, "sub-01_FLAIR.nii.gz", "sub-01_T2w.nii.gz")
-    with pytest.raises(InputError, match=r"both belong to 01; .*--suffix"):
+    with pytest.raises(InputError, match=r"both belong to 01; .*pairs --suffix"):
         find_scans(tmp_path)
     assert len(find_scans(tmp_path, "T2w")) == 1
 

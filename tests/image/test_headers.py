@@ -94,3 +94,15 @@ def test_itk_reads_the_position_in_mm(tmp_path, unit):
     flip = np.array([-1.0, -1.0, 1.0])
     np.testing.assert_allclose(read.GetSpacing(), grid.spacing, rtol=1e-5)
     np.testing.assert_allclose(read.GetOrigin(), flip * grid.matrix[:3, 3], rtol=1e-4)
+
+
+@pytest.mark.parametrize("code", [5, 2 + 56, 1 + 8])
+def test_codes_of_units_that_nibabel_does_not_know(code):
+    made = image(unit="mm")
+    made.header["xyzt_units"] = code
+    assert Geometry.of(made).unit == {5: "unknown", 58: "mm", 9: "meter"}[code]
+
+
+def test_two_axes_are_refused():
+    with pytest.raises(InputError, match="mask: expected an image with three axes"):
+        Geometry.of(nib.Nifti1Image(np.zeros((4, 5), np.float32), np.eye(4)), "mask")

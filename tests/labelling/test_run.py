@@ -164,7 +164,8 @@ def test_jobs_on_gpus_share_the_pairs(monkeypatch):
     monkeypatch.setattr(label_run, "num_gpus", lambda: 3)
     assert label_run._job_length(100, None, None) == 34
     assert label_run._job_length(100, 2, None) == 50
-    assert label_run._job_length(10_000, 2, "tcp://host:1") == label_run.MAX_JOB
+    assert label_run._job_length(10_000, 2, None) == label_run.MAX_JOB
+    assert label_run._job_length(200, None, "tcp://host:1") == label_run.SCHEDULED_JOB
     assert label_run._job_length(0, 2, None) == 1
 
 

@@ -1,5 +1,7 @@
 """The scheduler: requests of one kind run as one batch, and no coroutine harms another."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -247,8 +249,7 @@ def test_batches_hold_so_many_and_the_rest_follow():
     pairs = (
         counting(name, log, steps) for name, steps in zip("abcde", (1, 3, 2, 1, 1), strict=True)
     )
-    found = run_all(pairs, batch_size=2, at_once=3, finished=lambda *end: ended.append(end))
-    assert found == list("abcde")
+    run_all(pairs, batch_size=2, at_once=3, finished=lambda *end: ended.append(end))
     assert log == ["ab", "bc", "bc", "de"]
     assert ended == [(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]
 
@@ -289,12 +290,46 @@ def test_an_exception_of_one_of_a_list_is_raised_once_all_have_run():
     assert log == [[None], [2]]
 
 
-def test_an_exception_of_finished_ends_the_run():
-    def finished(number, result):
-        raise RuntimeError("disk full")
+@pytest.mark.parametrize("open_batch", [False, True])
+def test_an_exception_of_finished_ends_the_run(open_batch):
+    """It is not taken for one of the batch, in which others still are."""
+    seen, log = [], []
 
-    with pytest.raises(RuntimeError, match="disk full"):
-        run_all([doubling(1, 1, []), doubling(1, 2, [])], finished=finished)
+    def finished(number, result):
+        raise OSError("disk full")
+
+    def waits(coroutine):
+        try:
+            yield from coroutine
+        except Exception as error:
+            seen.append(error)
+
+    if open_batch:
+        pairs = [counting("a", log, 1), waits(counting("b", log, 3))]
+    else:
+        pairs = [doubling(1, 1, log), waits(doubling(1, 2, log))]
+    with pytest.raises(OSError, match="disk full"):
+        run_all(pairs, finished=finished)
+    assert not seen
+
+
+def test_no_request_is_kept_once_it_has_ended():
+    class Value:
+        pass
+
+    alive, most = weakref.WeakSet(), []
+
+    def coroutine():
+        for _ in range(4):
+            value = Value()
+            alive.add(value)
+            yield Count("a", 1, [value])
+            del value
+            gc.collect()
+            most.append(len(alive))
+
+    run_all([coroutine(), counting("b", [], 6)])
+    assert max(most) <= 2  # the one that has just ended, and its successor
 
 
 def test_an_exception_of_an_open_batch_is_raised_in_the_coroutines_that_are_in_it():

@@ -74,3 +74,11 @@ def test_slices_and_series_are_no_volumes(shape):
     image = nifti(np.random.default_rng(0).random(shape).astype(np.float32))
     with pytest.raises(InputError, match="source: expected a volume with three axes; got shape"):
         read(image, images()[1])
+
+
+def test_a_fourth_axis_of_one_volume_is_taken():
+    source, target = images()
+    wrapped = nifti(source.get_fdata(dtype=np.float32)[..., None])
+    mask = nifti(np.ones((*SHAPE, 1), np.uint8))
+    found, expected = read(wrapped, target, mask=mask), read(source, target)
+    np.testing.assert_array_equal(found.problem.source, expected.problem.source)

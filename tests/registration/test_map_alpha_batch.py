@@ -275,6 +275,49 @@ def test_a_bad_pair_fails_without_effect_on_the_others(pairs, single):
     assert "pair 0" in caught.value.__notes__[0]
 
 
+def test_what_finished_raises_is_raised_and_no_pair_is_blamed(pairs):
+    def finished(pair, result):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        fourierreg.map_alpha_batch(*pairs, errors="return", finished=finished, **SETTINGS)
+
+
+def test_an_error_after_a_fit_is_raised_as_it_is(pairs, monkeypatch):
+    def assemble(*arguments, **keywords):
+        raise RuntimeError("the real cause")
+
+    monkeypatch.setattr("fourierreg.registration.map_alpha.assemble", assemble)
+    with pytest.raises(RuntimeError, match="the real cause") as caught:
+        fourierreg.map_alpha_batch(*pairs, **SETTINGS)
+    assert len(caught.value.__notes__) == 1
+
+
+def test_results_need_not_be_kept(pairs, single):
+    done = {}
+    found = fourierreg.map_alpha_batch(*pairs, keep=False, finished=done.__setitem__, **SETTINGS)
+    assert found == [None] * 3
+    assert_same([done[pair] for pair in range(3)], single)
+
+
+def test_a_sequence_whose_first_image_cannot_be_read(pairs, single):
+    class Broken:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, pair):
+            if pair == 0:
+                raise OSError("no such file")
+            return pairs[1][0]
+
+    sources = [pairs[0][0]] * 2
+    found = fourierreg.map_alpha_batch(sources, Broken(), errors="return", **SETTINGS)
+    assert isinstance(found[0], OSError)
+    assert_same(found[1:], single[:1])
+    with pytest.raises(InputTypeError, match=r"source: .* got a path"):
+        fourierreg.map_alpha_batch(["a.nii"], ["b.nii"])
+
+
 def test_pairs_on_different_grids(pairs, single):
     other = simulated(ball((22, 26, 24), seed=5), 4.0, 5)
     sources, targets = [pairs[0][0], other.source], [pairs[1][0], other.target]
