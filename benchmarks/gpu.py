@@ -1,6 +1,7 @@
 """Time and memory of single and batched pairs on a GPU, compared with the CPU.
 
     python benchmarks/gpu.py                     # CuPy against NumPy
+    python benchmarks/gpu.py --cpu-pairs 0 --setting euler default    # CuPy alone
     python benchmarks/gpu.py --backend numpy     # effect of batching without a GPU
     python benchmarks/gpu.py --memory            # memory of the arrays of a batch (NumPy)
     python benchmarks/gpu.py --launches --size 64    # number of kernel launches (no GPU needed)
@@ -32,6 +33,7 @@ import fourierreg
 from fourierreg import backend
 from fourierreg.backend import mock_device
 from fourierreg.data.template import FIELD_OF_VIEW, template_brain
+from fourierreg.model.model import Model
 from fourierreg.model.problem import Problem
 from fourierreg.optim import lbfgs
 from fourierreg.registration.map_alpha_batch import UNDER_WAY
@@ -40,6 +42,11 @@ from fourierreg.spectral.metric import Metric, MetricBatch
 
 ALPHAS, SIGMA = (3.0, 4.0, 5.0, 6.0, 8.0), 0.05
 REPEATS = 7
+SETTINGS = {  # keywords of `map_alpha`
+    "marginal": {"posterior": "marginal"},
+    "euler": {"posterior": "marginal", "model": Model(modes=16, integrator="euler", num_steps=5)},
+    "default": {},
+}
 ROWS = 8  # batch size of which the efficiency is counted
 
 
@@ -133,9 +140,10 @@ def energy(sources, targets, size):
     )
 
 
-def estimates(sources, targets, size, batched):
-    """Estimate α of every pair; print and return the time per pair, and print the memory."""
-    setting = {"spacing": FIELD_OF_VIEW / size, "posterior": "marginal"}
+def estimates(sources, targets, size, batched, name="marginal"):
+    """Estimate α of every pair in a setting; print and return the time per pair, and print the
+    memory."""
+    setting = {"spacing": FIELD_OF_VIEW / size, **SETTINGS[name]}
     backend.release_memory()
     before = memory_peak()
     began = time.perf_counter()
@@ -146,9 +154,9 @@ def estimates(sources, targets, size, batched):
         found = [fourierreg.map_alpha(*pair, **setting) for pair in pairs]
     seconds = (time.perf_counter() - began) / len(sources)
     memory = (memory_peak() - before) / len(sources) / 2**20
-    name = "map_alpha_batch" if batched else "map_alpha"
+    function = "map_alpha_batch" if batched else "map_alpha"
     print(
-        f"{backend.get_backend()}: {name}, {size}³, {len(sources)} pairs: "
+        f"{backend.get_backend()}: {function}, {name}, {size}³, {len(sources)} pairs: "
         f"{seconds:.2f} s and {memory:.0f} MB per pair, "
         f"α {', '.join(f'{r.alpha:.3f}' for r in found[:5])}",
         flush=True,
@@ -250,6 +258,7 @@ def main():
     parser.add_argument(
         "--cpu-pairs", type=int, default=2, help="pairs that are also estimated on the CPU"
     )
+    parser.add_argument("--setting", choices=list(SETTINGS), nargs="+", default=["marginal"])
     parser.add_argument("--memory", action="store_true", help="only measure the memory of a batch")
     parser.add_argument("--efficiency", action="store_true", help="only count steps")
     parser.add_argument("--launches", action="store_true", help="only count kernel launches")
@@ -262,15 +271,26 @@ def main():
         return
     images = make_pairs(options.size, max(options.pairs))
     first = [group[: options.cpu_pairs] for group in images]
-    estimates(*([group[0][:32, :32, :32]] for group in images), 32, False)  # compiles
-    energy(*([group[0]] for group in images), options.size)
-    cpu, cpu_seconds = estimates(*first, options.size, False)
+    for name in options.setting:
+        compare(options, images, first, name)
+
+
+def compare(options, images, first, name):
+    """Print what single and batched pairs take in a setting, beside those of the CPU if asked."""
+    small = ([group[0][:32, :32, :32]] for group in images)
+    cpu, cpu_seconds = np.zeros(0), math.nan
+    if options.cpu_pairs:
+        energy(*([group[0]] for group in images), options.size)
+        cpu, cpu_seconds = estimates(*first, options.size, False, name)
     with fourierreg.use_backend(options.backend):
+        estimates(*small, 32, False, name)  # compiles
         for count in options.pairs:
             chosen = [group[:count] for group in images]
             energy(*chosen, options.size)
             for batched in (False, True) if count == 1 else (True,):
-                alpha, seconds = estimates(*chosen, options.size, batched)
+                alpha, seconds = estimates(*chosen, options.size, batched, name)
+                if not options.cpu_pairs:
+                    continue
                 difference = np.abs(np.log(alpha[: cpu.size] / cpu[: alpha.size])).max()
                 print(
                     f"  {cpu_seconds / seconds:.2f} × the speed of map_alpha on the CPU; largest "
