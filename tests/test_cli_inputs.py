@@ -33,10 +33,13 @@ def tomogram(shift, seed):
     return np.where(brain > 5, brain + noise, -1024).round().astype(np.int16)
 
 
-def test_computed_tomography_is_no_label_map_and_may_be_windowed(tmp_path):
+def test_computed_tomography_is_no_label_map_and_may_be_windowed(tmp_path, capsys):
     files = [write(tmp_path, n, tomogram(2.0 * i, i)) for i, n in enumerate(("source", "target"))]
-    assert register(tmp_path, *files) in (0, 1)
-    assert register(tmp_path, *files, "--window", "0", "60") in (0, 1)
+    command = ["register", *files, "-o", str(tmp_path / "run"), *FAST[:-1]]
+    assert main(command) in (0, 1)
+    assert "target: values down to -1024, as computed" in capsys.readouterr().err
+    assert main([*command, "--window", "0", "60"]) in (0, 1)
+    assert "computed tomography" not in capsys.readouterr().err
     report = json.loads((tmp_path / "run" / "result.json").read_text())
     assert report["inputs"]["source"]["divided_by"] <= 60
     assert "--window" in report["arguments"]

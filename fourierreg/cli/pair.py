@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 
 from fourierreg.cli.common import (
     Progress,
@@ -22,6 +23,8 @@ from fourierreg.cli.options import (
     sigma_of,
 )
 from fourierreg.errors import InputError
+
+CT_LOWEST = -500.0  # lower values are those of air in Hounsfield units
 
 
 def add_to(commands):
@@ -116,7 +119,7 @@ def _run_pair(options, function, parameters, doing):
     set_backend(options.backend)
     files = {"source": options.source, "target": options.target}
     source, target = (
-        _windowed(read_image(path, name), options.window, name) for name, path in files.items()
+        _windowed(read_image(path, name), options, name) for name, path in files.items()
     )
     labels = read_label_pair(options)
     parameters |= {
@@ -161,15 +164,22 @@ def _write(options, folder, result, images, labels, files, parameters):
     return finish(options, rows, report, folder, result)
 
 
-def _windowed(image, window, name):
-    """An image whose intensities are clipped to a range."""
-    if window is None:
-        return image
+def _windowed(image, options, name):
+    """An image whose intensities are clipped to a range, if one is given."""
     import numpy as np
 
     from fourierreg.image.geometry import Geometry
 
-    low, high = window
+    if options.window is None:
+        lowest = float(np.min(image.dataobj))
+        if lowest < CT_LOWEST and not options.quiet:
+            print(
+                f"{name}: values down to {lowest:g}, as computed tomography has: --window LOW HIGH "
+                "keeps air and bone from ruling the registration (0 80 for the brain)",
+                file=sys.stderr,
+            )
+        return image
+    low, high = options.window
     if not low < high:
         raise InputError(f"--window: expected a lower and a higher number; got {low:g} {high:g}")
     data = np.clip(image.get_fdata(dtype=np.float32), low, high)
