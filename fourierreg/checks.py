@@ -18,6 +18,13 @@ from fourierreg.backend import Array
 from fourierreg.errors import InputError, InputTypeError, MissingDependencyError
 
 MAX_INTENSITY_RANGE = 10.0
+# What to do with images of other packages, by the package.
+CONVERSIONS = {
+    "SimpleITK": "nibabel.load its file, or SimpleITK.GetArrayFromImage(image) with "
+    "spacing=image.GetSpacing()[::-1]",
+    "itk": "nibabel.load its file, or itk.array_from_image(image) with its spacing reversed",
+    "ants": "ants.to_nibabel_nifti(image)",
+}
 
 T = TypeVar("T")
 
@@ -151,14 +158,6 @@ def image(name: str, value: Any, scaled: bool = True) -> Array:
             "sigma is in these units: divide the image by its 99.5th percentile"
         )
     return value
-
-
-CONVERSIONS = {
-    "SimpleITK": "nibabel.load its file, or SimpleITK.GetArrayFromImage(image) with "
-    "spacing=image.GetSpacing()[::-1]",
-    "itk": "nibabel.load its file, or itk.array_from_image(image) with its spacing reversed",
-    "ants": "ants.to_nibabel_nifti(image)",
-}
 
 
 def refuse_foreign(name: str, value: Any) -> None:

@@ -1,7 +1,7 @@
 """Functions that are called many times with the same shapes, captured once as a CUDA graph.
 
 An energy with its gradient is some eighty launches, for most of which the launch overhead exceeds
-the run time (`benchmarks/gpu.py --launches`). A captured graph costs the host one call.
+the run time (`benchmarks/batch_counts.py --launches`). A captured graph costs the host one call.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """`fourierreg apply`."""
 
-import json
 from pathlib import Path
 
+from fourierreg.cli.common import say_written
 from fourierreg.cli.options import COMMON, add_options
 from fourierreg.errors import InputError
 
@@ -54,22 +54,19 @@ def run(options):
     if (options.image is None) == (options.points is None):
         raise InputError("IMAGE: expected an image, or --points FILE; got both or none")
     target = Path(options.output)
-    write = _points if options.points is not None else _image
-    moved = write(options, result, target)  # reads and computes; nothing is written yet
+    move = _points if options.points is not None else _image
+    write = move(options, result, target)  # reads and computes; nothing is written yet
     output.make_output_folder(target.parent)
     try:
-        moved(target)
+        write(target)
     except OSError as error:
         raise output.disk_error(target.parent, error) from error
-    if options.json:
-        print(json.dumps({"output": str(target)}))
-    elif not options.quiet:
-        print(f"written to {target}")
+    say_written(options, target)
     return 0
 
 
 def _points(options, result, target):
-    """Points moved; a function that writes them to a file."""
+    """Move points; returns a function that writes them to a file."""
     from fourierreg.data.points import read_points
     from fourierreg.image.points import move_points
 
@@ -85,7 +82,7 @@ def _points(options, result, target):
 
 
 def _image(options, result, target):
-    """An image deformed; a function that writes it to a file."""
+    """Deform an image; returns a function that writes it to a file."""
     import numpy as np
 
     from fourierreg.data.nifti import copy_time, read_any, read_geometry

@@ -9,6 +9,8 @@ import threading
 
 from fourierreg.errors import InputError
 
+COMPILING_SECONDS = 2  # after which it is said that code is being compiled
+
 _interruptions: list[int] = []  # received signals; compiled code may swallow their exception
 
 
@@ -70,7 +72,12 @@ def finish(options, rows, report, folder, result):
     return 0 if result.converged and not result.warnings else 1
 
 
-COMPILING_SECONDS = 2  # after which it is said that code is being compiled
+def say_written(options, path):
+    """Say where a single file was written."""
+    if options.json:
+        print(json.dumps({"output": str(path)}))
+    elif not options.quiet:
+        print(f"written to {path}")
 
 
 class Progress:

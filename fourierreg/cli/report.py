@@ -1,8 +1,6 @@
 """`fourierreg report`."""
 
-import json
-
-from fourierreg.cli.common import read_label_pair, refuse_labels_of_label_run
+from fourierreg.cli.common import read_label_pair, refuse_labels_of_label_run, say_written
 from fourierreg.cli.options import COMMON, LABELS, add_options
 from fourierreg.errors import InputError
 
@@ -42,8 +40,5 @@ def run(options):
             file.write(text.encode())
     except OSError as error:
         raise output.disk_error(target.parent, error) from error
-    if options.json:
-        print(json.dumps({"output": str(target)}))
-    elif not options.quiet:
-        print(f"written to {target}")
+    say_written(options, target)
     return 0

@@ -56,7 +56,7 @@ FOURIERREG_INLINE int place(double position, int n, int *low, int *high, real *f
     return position >= -0.5 && position < n - 0.5;
 }
 
-FOURIERREG_KERNEL sample(const real *image, const real *u, const double *map, real nearest,
+FOURIERREG_KERNEL sample(const real *image, const real *u, const double *mapping, real nearest,
                          real extend, real fill, int nz, int ny, int nx, int mz, int my, int mx,
                          real *out)
 {
@@ -64,7 +64,7 @@ FOURIERREG_KERNEL sample(const real *image, const real *u, const double *map, re
     int x = voxel % mx, y = voxel / mx % my, z = voxel / (mx * my), size = mz * my * mx;
     double at[3];
     for (int f = 0; f < 3; f++) {
-        const double *row = map + 7 * f;
+        const double *row = mapping + 7 * f;
         at[f] = row[0] * z + row[1] * y + row[2] * x + row[3] + row[4] * u[voxel]
               + row[5] * u[size + voxel] + row[6] * u[2 * size + voxel];
     }

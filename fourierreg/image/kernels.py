@@ -121,8 +121,8 @@ def _place(position, n, kind):
 
 
 @_parallel
-def sample(image, u, map, nearest, extend, fill, out):
-    """out(x) = image(M x + t + B u(x)) with `map` = (M | t | B), in voxels: `fill` where that is
+def sample(image, u, mapping, nearest, extend, fill, out):
+    """out(x) = image(M x + t + B u(x)), `mapping` being (M | t | B), in voxels: `fill` where that is
     not on the image, unless `extend` is set; the value of the nearest voxel if `nearest` is set."""
     nz, ny, nx = image.shape
     mz, my, mx = out.shape
@@ -131,12 +131,12 @@ def sample(image, u, map, nearest, extend, fill, out):
         z, y = row // my, row % my
         for x in range(mx):
             wz, wy, wx = u[0, z, y, x], u[1, z, y, x], u[2, z, y, x]
-            pz = map[0, 0] * z + map[0, 1] * y + map[0, 2] * x + map[0, 3]
-            py = map[1, 0] * z + map[1, 1] * y + map[1, 2] * x + map[1, 3]
-            px = map[2, 0] * z + map[2, 1] * y + map[2, 2] * x + map[2, 3]
-            pz += map[0, 4] * wz + map[0, 5] * wy + map[0, 6] * wx
-            py += map[1, 4] * wz + map[1, 5] * wy + map[1, 6] * wx
-            px += map[2, 4] * wz + map[2, 5] * wy + map[2, 6] * wx
+            pz = mapping[0, 0] * z + mapping[0, 1] * y + mapping[0, 2] * x + mapping[0, 3]
+            py = mapping[1, 0] * z + mapping[1, 1] * y + mapping[1, 2] * x + mapping[1, 3]
+            px = mapping[2, 0] * z + mapping[2, 1] * y + mapping[2, 2] * x + mapping[2, 3]
+            pz += mapping[0, 4] * wz + mapping[0, 5] * wy + mapping[0, 6] * wx
+            py += mapping[1, 4] * wz + mapping[1, 5] * wy + mapping[1, 6] * wx
+            px += mapping[2, 4] * wz + mapping[2, 5] * wy + mapping[2, 6] * wx
             k0, k1, c, in_z = _place(pz, nz, kind)
             j0, j1, b, in_y = _place(py, ny, kind)
             i0, i1, a, in_x = _place(px, nx, kind)

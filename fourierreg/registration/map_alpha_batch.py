@@ -24,8 +24,8 @@ ERRORS = ("raise", "return")
 DEFAULT_MAX_BATCH, MAX_BATCH = 4, {"cupy": 64}  # pairs of a pass, by default
 UNDER_WAY = 4  # times as many pairs are under way as a pass holds
 # Upper bound of the memory of a pair of a pass and of those that wait for it: NumPy's arrays
-# (benchmarks/gpu.py --memory: 310 bytes per voxel), and more for the memory pools of CuPy, with the
-# separate one of captured graphs.
+# (batch_counts.py --memory --size 96: 310 bytes per voxel), and more for the memory pools
+# of CuPy, with the separate one of captured graphs.
 BYTES_PER_VOXEL, BYTES_PER_MODE = 400, 3000  # of the images' own grid; of the band
 MEMORY_SHARE = 0.7  # of the free memory that a batch may take
 

@@ -201,7 +201,7 @@ def test_a_pair_that_does_not_fit_is_an_error(pairs, monkeypatch):
 
 
 def test_batches_stay_full_whatever_the_alpha_and_noise_of_pairs(monkeypatch):
-    """At most a fifth of the rows of a step do no work (benchmarks/gpu.py --efficiency)."""
+    """At most a fifth of the rows of a step do no work (benchmarks/batch_counts.py)."""
     counts, step, size = {"steps": 0, "iterations": 0}, lbfgs._Rows.step, 2
 
     def counted(rows):
