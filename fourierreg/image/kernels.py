@@ -122,7 +122,7 @@ def _place(position, n, kind):
 
 @_parallel
 def sample(image, u, mapping, nearest, extend, fill, out):
-    """out(x) = image(M x + t + B u(x)), `mapping` being (M | t | B), in voxels: `fill` where that is
+    """out(x) = image(M x + t + B u(x)), with `mapping` = (M | t | B) in voxels: `fill` where that is
     not on the image, unless `extend` is set; the value of the nearest voxel if `nearest` is set."""
     nz, ny, nx = image.shape
     mz, my, mx = out.shape
