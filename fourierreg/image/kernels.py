@@ -122,8 +122,8 @@ def _place(position, n, kind):
 
 @_parallel
 def sample(image, u, mapping, nearest, extend, fill, out):
-    """out(x) = image(M x + t + B u(x)), with `mapping` = (M | t | B) in voxels: `fill` where that is
-    not on the image, unless `extend` is set; the value of the nearest voxel if `nearest` is set."""
+    """out(x) = image(M x + t + B u(x)), with `mapping` = (M | t | B) in voxels: `fill` where that
+    is not on the image, unless `extend` is set; of the nearest voxel if `nearest` is set."""
     nz, ny, nx = image.shape
     mz, my, mx = out.shape
     kind = image.dtype.type
