@@ -3,7 +3,7 @@
 `batch_counts.py` counts launches, waits and the rows that do work, without a GPU.
 
     python benchmarks/gpu.py                     # CuPy against NumPy
-    python benchmarks/gpu.py --cpu-pairs 0 --setting euler default    # CuPy alone
+    python benchmarks/gpu.py --cpu-pairs 0 --setting euler default --limit 220    # CuPy alone
     python benchmarks/gpu.py --backend numpy     # effect of batching without a GPU
 
 Pairs are a template brain and its deformation at known α (noise 0.05). For each batch size:
@@ -165,15 +165,25 @@ def main():
         "--cpu-pairs", type=int, default=2, help="pairs that are also estimated on the CPU"
     )
     parser.add_argument("--setting", choices=list(SETTINGS), nargs="+", default=["marginal"])
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=math.inf,
+        help="seconds; larger batches that would last longer, at the rate so far, are left out",
+    )
     options = parser.parse_args()
+    began = time.perf_counter()
     images = make_pairs(options.size, max(options.pairs))
     first = [group[: options.cpu_pairs] for group in images]
     for name in options.setting:
-        compare(options, images, first, name)
+        compare(options, images, first, name, began + options.limit)
 
 
-def compare(options, images, first, name):
-    """Print what single and batched pairs take in a setting, beside those of the CPU if asked."""
+def compare(options, images, first, name, ends):
+    """Print what single and batched pairs take in a setting, beside those of the CPU if asked.
+
+    `ends` is the time at which all must have ended.
+    """
     small = ([group[0][:32, :32, :32]] for group in images)
     cpu, cpu_seconds = np.zeros(0), math.nan
     if options.cpu_pairs:
@@ -181,7 +191,11 @@ def compare(options, images, first, name):
         cpu, cpu_seconds = estimates(*first, options.size, False, name)
     with fourierreg.use_backend(options.backend):
         estimates(*small, 32, False, name)  # compiles
+        seconds = 0.0  # a pair
         for count in options.pairs:
+            if time.perf_counter() + count * seconds > ends:
+                print(f"{options.backend}: {name}, {count} pairs: left out, no time is left")
+                continue
             chosen = [group[:count] for group in images]
             energy(*chosen, options.size)
             for batched in (False, True) if count == 1 else (True,):
