@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fourierreg.cli.common import say_written
+from fourierreg.cli.common import read_affine_of, say_written
 from fourierreg.cli.options import COMMON, add_options
 from fourierreg.errors import InputError
 
@@ -27,13 +27,14 @@ def add_to(commands):
     parser.add_argument(
         "--affine",
         metavar="FILE",
-        help="IMAGE is an unprepared scan, and this the affine that `prepare` wrote for it (ITK)",
+        help="IMAGE is an unprepared scan, and this its affine: the NAME_affine.mat of `prepare`, "
+        "one of ANTs, the matrix of FSL's flirt, or an .lta of FreeSurfer",
     )
     parser.add_argument("--reference", metavar="IMAGE", help="write on the grid of this image")
     parser.add_argument(
         "--reference-affine",
         metavar="FILE",
-        help="the reference is an unprepared scan, and this the affine that `prepare` wrote for it",
+        help="the reference is an unprepared scan, and this its affine",
     )
     parser.add_argument("--labels", action="store_true", help="nearest neighbor, dtype kept")
     parser.add_argument(
@@ -94,7 +95,9 @@ def _image(options, result, target):
     image = read_any(options.image, "IMAGE", options.labels)
     if options.reference_affine is not None and options.reference is None:
         raise InputError("--reference-affine: expected --reference too, the scan it belongs to")
-    written = (result.source_geometry if options.inverse else None) or result.geometry
+    ends = (result.source_geometry or result.geometry, result.geometry)
+    ends = ends[::-1] if options.inverse else ends
+    written = ends[1]
     if options.reference is not None:
         written = read_geometry(options.reference, "--reference")
     data, fill = np.asanyarray(image.dataobj), options.fill or 0.0
@@ -108,10 +111,12 @@ def _image(options, result, target):
     moved = output.apply_registration(
         result,
         data,
-        _in_common_space(Geometry.of(image, "IMAGE"), options.affine, "--affine"),
+        _in_common_space(Geometry.of(image, "IMAGE"), options.affine, "--affine", ends[0]),
         inverse=options.inverse,
         order=0 if options.labels else 1,
-        reference=_in_common_space(written, options.reference_affine, "--reference-affine"),
+        reference=_in_common_space(
+            written, options.reference_affine, "--reference-affine", ends[1]
+        ),
         fill=fill,
     )
     deformed = output.scalar_image(moved, written)
@@ -127,12 +132,8 @@ def _holds(dtype, value):
     return dtype.kind == "b" or np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
-def _in_common_space(geometry, path, name):
-    """Geometry of a scan in the space of the registration."""
-    if path is None:
-        return geometry
-    from fourierreg.preparation.affine import read_affine
-
-    if not Path(path).is_file():
-        raise InputError(f"{name}: no file {path}; give the NAME_affine.mat of `prepare`")
-    return geometry.aligned_by(read_affine(path))
+def _in_common_space(geometry, path, name, fixed):
+    """Geometry of a scan in the space of the registration, where an affine leads there; `fixed` is
+    the grid of the run's own image."""
+    matrix = read_affine_of(path, name, geometry, fixed)
+    return geometry if matrix is None else geometry.aligned_by(matrix)

@@ -198,6 +198,19 @@ def read_label_pair(options):
     return read_labels(given[0], "--source-labels"), read_labels(given[1], "--target-labels")
 
 
+def read_affine_of(path, name, moving, fixed):
+    """Affine transform of a scan in a file, or None; `name` is the option that named it."""
+    if path is None:
+        return None
+    from pathlib import Path
+
+    from fourierreg.data.affines import read_affine
+
+    if not Path(path).is_file():
+        raise InputError(f"{name}: no file {path}; give the NAME_affine.mat of `prepare`")
+    return read_affine(path, moving, fixed)
+
+
 def write_run(folder, result, source, target, files, parameters, options, extra):
     """Write the output folder of a run on two images; returns its report.
 

@@ -1,21 +1,19 @@
-"""Affine registration with SimpleITK, and ITK transform files.
+"""Affine registration with SimpleITK.
 
 Matrices are 4 x 4 and map points of the template to points of the scan, in RAS mm as in nibabel.
-ITK uses LPS mm.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fourierreg import checks
+from fourierreg.data.affines import RAS_TO_LPS, affine_matrix
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry
 
 GRID_SPACINGS = (8.0, 4.0, 2.0)  # mm, of the resolution levels, coarse to fine
 SAMPLING_FRACTION = 0.2  # of the voxels, at which the metric is evaluated
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def register_affine(
@@ -96,42 +94,3 @@ def to_itk(data: np.ndarray, geometry: Geometry) -> Any:
     image.SetDirection(directions.ravel().tolist())
     image.SetOrigin((RAS_TO_LPS @ geometry.matrix[:, 3])[:3].tolist())
     return image
-
-
-def affine_matrix(transform: Any) -> np.ndarray:
-    """Convert an ITK affine transform (LPS, with a center) to a 4 x 4 matrix (RAS)."""
-    matrix, center = np.eye(4), np.asarray(transform.GetCenter())
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = np.asarray(transform.GetTranslation()) + center - matrix[:3, :3] @ center
-    return RAS_TO_LPS @ matrix @ RAS_TO_LPS
-
-
-def write_affine(matrix: np.ndarray, path: Path | str) -> None:
-    """Write a 4 x 4 matrix (RAS) as an ITK transform (``.mat``, ``.tfm`` or ``.txt``)."""
-    sitk = checks.required("SimpleITK", "prepare")
-    lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
-
-
-def read_affine(path: Path | str) -> np.ndarray:
-    """Read an ITK affine transform, written by `write_affine` or ANTs, as a 4 x 4 matrix (RAS).
-
-    Raises
-    ------
-    InputError
-        The file is not an affine transform.
-    """
-    sitk = checks.required("SimpleITK", "prepare")
-    try:
-        found = sitk.ReadTransform(str(path))
-        if isinstance(found, sitk.CompositeTransform) and found.GetNumberOfTransforms() == 1:
-            found = found.GetNthTransform(0)
-        return affine_matrix(sitk.AffineTransform(found.Downcast()))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"affine: {path} is not an ITK affine transform; give the .mat file written by "
-            "fourierreg prepare"
-        ) from error

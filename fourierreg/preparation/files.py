@@ -15,9 +15,9 @@ import numpy as np
 
 from fourierreg import __version__
 from fourierreg.atomic import atomic_write, temporary_path
+from fourierreg.data.affines import write_affine
 from fourierreg.data.nifti import read_image, read_labels, sha256
 from fourierreg.errors import InputError
-from fourierreg.preparation.affine import write_affine
 from fourierreg.preparation.brain import PreparedBrain, prepare_brain
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fourierreg.cli import main
+from fourierreg.data.affines import RAS_TO_LPS, read_affine, write_affine
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto
-from fourierreg.preparation.affine import RAS_TO_LPS, read_affine, to_itk, write_affine
+from fourierreg.preparation.affine import to_itk
 from fourierreg.preparation.bias_field import correct_bias_field
 from fourierreg.preparation.brain import prepare_brain
 from fourierreg.preparation.files import prepare_files
@@ -132,7 +133,7 @@ def test_a_written_affine_maps_points_in_itk_as_the_matrix_does(truth, tmp_path)
         expected = RAS_TO_LPS @ truth @ RAS_TO_LPS @ point
         np.testing.assert_allclose(transform.TransformPoint(point[:3].tolist()), expected[:3])
     (tmp_path / "text.mat").write_text("not a transform\n")
-    with pytest.raises(ValueError, match="is not an ITK affine"):
+    with pytest.raises(ValueError, match="is not an affine transform"):
         read_affine(tmp_path / "text.mat")
 
 
