@@ -28,6 +28,7 @@ LAYERS = (
     {"learning"},
     {"plotting"},
     {"results"},
+    {"bids"},
     {"cli", "__main__"},
 )
 # Folders that know nothing of each other, or of what lies below: who must not import what.

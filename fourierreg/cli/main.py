@@ -9,6 +9,7 @@ import traceback
 from fourierreg import __version__
 from fourierreg.cli import (
     apply,
+    bids,
     demo,
     evaluate,
     export,
@@ -132,6 +133,7 @@ def _parser():
         train,
         evaluate,
         report,
+        bids,
         warm_up,
     ):
         command.add_to(commands)

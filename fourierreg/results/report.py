@@ -13,16 +13,18 @@ from fourierreg.data.nifti import sha256
 from fourierreg.data.structures import Structures
 from fourierreg.errors import InputError, MissingDependencyError
 from fourierreg.image.geometry import Geometry, resample_onto
-from fourierreg.labelling.folder import DONE, HEADER, read_table
 from fourierreg.registration.result import Registration
-from fourierreg.results.evaluation import evaluate_label_run, evaluate_registration, is_label_run
+from fourierreg.results.evaluation import evaluate_registration, is_label_run
 from fourierreg.results.folder import load_registration
+from fourierreg.results.group_report import group_content, label_run_content
+from fourierreg.results.match_figures import flicker_figures, match_figure
 from fourierreg.results.report_figures import (
     RegistrationFigures,
-    alpha_figure,
     dice_figure,
+    encoded,
     png_data_url,
     search_figure,
+    text_of,
 )
 
 TEMPLATE = "report.html"
@@ -72,9 +74,30 @@ def render_report(
     """
     environment = _template_environment()
     if is_label_run(folder):
-        content = _label_run_content(Path(folder))
+        content = label_run_content(Path(folder))
     else:
         content = _registration_content(Path(folder), labels, structures)
+    return _rendered(environment, content)
+
+
+def render_group(title: str, created: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """HTML page on registrations that are not of one label run, the doubtful ones first.
+
+    Parameters
+    ----------
+    title, created : str
+    rows : sequence of mappings
+        As for `group_content`.
+
+    Raises
+    ------
+    MissingDependencyError
+        jinja2 or matplotlib is not installed.
+    """
+    return _rendered(_template_environment(), group_content(title, created, rows))
+
+
+def _rendered(environment: Any, content: Mapping[str, Any]) -> str:
     template = environment.get_template(TEMPLATE)
     citations = [line.format(version=__version__) for line in CITATIONS]
     return template.render(**content, citations=citations, version=__version__)
@@ -108,8 +131,12 @@ def _registration_content(
     dice = evaluation.get("dice") or _recorded_dice(record)
     images = [_input_image(folder, record, name, result.geometry) for name in ("source", "target")]
     figures = RegistrationFigures(result)
-    pictures = [
-        ("The images", *figures.images(*images)),
+    flicker: list[str] = []
+    pictures = [("The images", *figures.images(*images))]
+    if images[1] is not None:
+        pictures.append(("The match", *match_figure(figures, images[1])))
+        flicker = [png_data_url(frame) for frame in flicker_figures(figures, images[1])]
+    pictures += [
         ("The deformation", *figures.deformation()),
         ("The search for α", *search_figure(result)),
     ]
@@ -118,19 +145,16 @@ def _registration_content(
     return {
         "title": _title(record, folder),
         "created": record["created"],
-        "status": result.status,
+        "status": "" if result.warnings else result.status,
+        "warnings": result.warnings,
+        "flicker": flicker,
         "success": result.converged and not result.warnings,
         "summary": _summary(result, evaluation, dice),
-        "pictures": _encoded(pictures),
+        "pictures": encoded(pictures),
         "tables": [("Parameters", _parameters(record)), ("Inputs", _inputs(record))],
         "command": "fourierreg " + " ".join(record["arguments"]),
         "dice": dice,
     }
-
-
-def _encoded(pictures: Sequence[tuple[str, Any, str]]) -> list[tuple[str, str, str]]:
-    """Pictures as (heading, data URL, note), from (heading, figure, note)."""
-    return [(heading, png_data_url(figure), note) for heading, figure, note in pictures]
 
 
 def _summary(result: Registration, evaluation: Mapping[str, Any], dice: Dice | None) -> TableRows:
@@ -180,7 +204,7 @@ def _parameters(record: Mapping[str, Any]) -> TableRows:
     rows = [(name, value) for name, value in record.items() if name not in NOT_PARAMETERS]
     rows += [(name, value) for name, value in record["parameters"].items() if name not in record]
     rows += [(f"version of {name}", value) for name, value in record["versions"].items()]
-    return [(name.replace("_", " "), _text(value)) for name, value in rows]
+    return [(name.replace("_", " "), text_of(value)) for name, value in rows]
 
 
 def _inputs(record: Mapping[str, Any]) -> TableRows:
@@ -191,13 +215,6 @@ def _inputs(record: Mapping[str, Any]) -> TableRows:
         else (name, value)
         for name, value in record["inputs"].items()
     ]
-
-
-def _text(value: Any) -> str:
-    """Text of a value; a list or dict as its items or keys, separated by commas."""
-    if isinstance(value, list | dict):
-        return ", ".join(_text(v) for v in value)
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _input_image(
@@ -211,27 +228,3 @@ def _input_image(
     image: Any = nib.load(path)
     values = resample_onto(image.get_fdata(), Geometry.of(image), grid)
     return values if entry is None else values / entry["divided_by"]
-
-
-def _label_run_content(folder: Path) -> dict[str, Any]:
-    """Content of the page of a label run."""
-    evaluation = evaluate_label_run(folder)
-    dice = evaluation.pop("dice", None)
-    header = json.loads((folder / HEADER).read_text())
-    settings = {**header.pop("settings"), **header}
-    rows = [row for row in read_table(folder) if row["state"] == DONE]
-    pictures = [("α of all pairs", *alpha_figure(rows))] if rows else []
-    if dice:
-        pictures.append(("Overlap of labels, mean over pairs", *dice_figure(dice)))
-    count = f"{evaluation['pairs']} pair{'s' if evaluation['pairs'] != 1 else ''}"
-    return {
-        "title": f"{count} in {folder.name}",
-        "created": max((row["finished"] for row in rows), default=""),
-        "status": f"{len(rows)} of {count} are done, {evaluation['failed']} failed or are missing.",
-        "success": not evaluation["failed"],
-        "summary": [(name.replace("_", " "), _text(value)) for name, value in evaluation.items()],
-        "pictures": _encoded(pictures),
-        "tables": [("Settings", [(name, _text(value)) for name, value in settings.items()])],
-        "command": "",
-        "dice": dice,
-    }

@@ -29,6 +29,18 @@ def png_data_url(figure: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+def encoded(pictures: Sequence[tuple[str, Any, str]]) -> list[tuple[str, str, str]]:
+    """Pictures as (heading, data URL, note), from (heading, figure, note)."""
+    return [(heading, png_data_url(figure), note) for heading, figure, note in pictures]
+
+
+def text_of(value: Any) -> str:
+    """Text of a value; a list or dict as its items or keys, separated by commas."""
+    if isinstance(value, list | dict):
+        return ", ".join(text_of(v) for v in value)
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
 class RegistrationFigures:
     """Figures of the images and the deformation of a registration.
 
@@ -78,7 +90,7 @@ class RegistrationFigures:
         residuals = {}
         if target is not None and source is not None:
             residuals = {"residual before": source - target, "residual after": deformed - target}
-        figure, axes = _row_axes(len(rows) + len(residuals), self.canonical)
+        figure, axes = row_axes(len(rows) + len(residuals), self.canonical)
         for line, (name, image) in zip(axes, rows.items(), strict=False):
             orthogonal_views(line, self.reorient(image), spacing=self.canonical.spacing)
             line[0].set_ylabel(name)
@@ -123,7 +135,7 @@ class RegistrationFigures:
         if result.displacement_sd is not None:
             deviation = _magnitude(result.displacement_sd)
             maps.append(("standard deviation of displacement, mm", deviation, NONNEGATIVE))
-        figure, axes = _row_axes(len(maps), self.canonical)
+        figure, axes = row_axes(len(maps), self.canonical)
         for line, (name, values, style) in zip(axes, maps, strict=True):
             mappable = map_views(
                 line, self.reorient(values), spacing=self.canonical.spacing, **style
@@ -137,7 +149,7 @@ def _magnitude(field: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(field).sum(axis=0))
 
 
-def _row_axes(rows: int, grid: Geometry) -> tuple[Any, Any]:
+def row_axes(rows: int, grid: Geometry) -> tuple[Any, Any]:
     """Figure with rows of three planes, of a height that fits the grid."""
     from matplotlib.figure import Figure
 

@@ -65,7 +65,8 @@ def test_the_report_of_a_registration_has_its_results(run):
     out = run / "page.html"
     assert main(["report", str(run / "run"), "-o", str(out), "--quiet"]) == 0
     text = out.read_text(encoding="utf-8")
-    assert len(pictures_of(text)) == 4  # images, deformation, search, Dice
+    pictures = pictures_of(text)  # two to flicker; images, match, deformation, search, Dice
+    assert len(pictures) == 7
     report = json.loads((run / "run" / "result.json").read_text())
     assert "source.nii.gz to target.nii.gz" in text
     assert f"{report['alpha']:.3g}" in text and "95 % interval" in text
@@ -86,7 +87,7 @@ def test_missing_or_changed_input_images_are_not_shown(run, tmp_path):
         changed["inputs"]["source"] |= change
         path.write_text(json.dumps(changed))
         text = render_report(copy)
-        assert "so they are not shown" in text and len(pictures_of(text)) == 4
+        assert "so they are not shown" in text and len(pictures_of(text)) == 7  # but the residuals
 
 
 def test_images_and_displacement_are_reoriented_to_canonical_axes(run):

@@ -1,0 +1,97 @@
+"""Summary of a data set: a table by the standard, and a page with the doubtful ones first."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fourierreg.atomic import atomic_write
+from fourierreg.bids.names import prefix, run_folder, write_json
+from fourierreg.data.nifti import read_image
+from fourierreg.data.scans import Scan
+from fourierreg.errors import InputError
+from fourierreg.image.metrics import inverse_consistency
+from fourierreg.results.folder import load_registration
+from fourierreg.results.report import render_group
+
+COLUMNS = {
+    "name": "entities of the scan",
+    "alpha": "inferred regularization strength",
+    "alpha_low": "lower end of its 95 % interval",
+    "alpha_high": "upper end of its 95 % interval",
+    "match": "correlation of the deformed scan with the template over the brain",
+    "rms_displacement_mm": "root mean square of the displacement over the brain, mm",
+    "min_jacobian": "smallest Jacobian determinant of the inverse map",
+    "folds": "voxels whose determinant is not positive",
+    "inverse_consistency_mm": "rms distance of a point moved there and back, mm",
+    "converged": "whether the registration ended as it should",
+    "status": "a sentence, or the warnings",
+}
+
+
+def write_group(output: Path, scans: Sequence[Scan]) -> list[str]:
+    """Write ``group_T1w.tsv``, its description and ``group_T1w.html``.
+
+    Returns
+    -------
+    list of str
+        Entities of the scans that are not registered.
+
+    Raises
+    ------
+    InputError
+        No scan is registered.
+    MissingDependencyError
+        jinja2 or matplotlib is not installed.
+    """
+    done = [scan for scan in scans if (run_folder(output, scan) / "result.json").exists()]
+    if not done:
+        raise InputError(f"OUTPUT: no registration in {output}; run the participant level first")
+    records = [json.loads((run_folder(output, s) / "result.json").read_text()) for s in done]
+    rows = [
+        _row(scan, record, run_folder(output, scan))
+        for scan, record in zip(done, records, strict=True)
+    ]
+    page = render_group("T1w scans to a template", max(r["created"] for r in records), rows)
+    lines = ["\t".join(COLUMNS)] + ["\t".join(_cell(row[name]) for name in COLUMNS) for row in rows]
+    with atomic_write(output / "group_T1w.tsv") as file:
+        file.write("\n".join(lines) + "\n")
+    write_json(
+        output / "group_T1w.json", {name: {"Description": text} for name, text in COLUMNS.items()}
+    )
+    with atomic_write(output / "group_T1w.html", "wb") as file:
+        file.write(page.encode())
+    return [prefix(scan) for scan in scans if scan not in done]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.5g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _row(scan: Scan, record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Row of the table of a registered scan."""
+    result = load_registration(folder)
+    target = np.asarray(read_image(folder / "target.nii.gz", "target").dataobj)
+    inside = (np.asarray(result.deformed) != 0) & (target != 0)
+    distance = np.sqrt((np.asarray(result.displacement) ** 2).sum(axis=0))
+    consistency = inverse_consistency(
+        result.displacement, result.inverse_displacement, result.spacing
+    )
+    low, high = record["alpha_interval_95"] or (None, None)
+    return {
+        "name": prefix(scan),
+        "alpha": record["alpha"],
+        "alpha_low": low,
+        "alpha_high": high,
+        "match": float(np.corrcoef(np.asarray(result.deformed)[inside], target[inside])[0, 1]),
+        "rms_displacement_mm": float(np.sqrt(np.mean(distance[inside] ** 2))),
+        "min_jacobian": record["jacobian"]["min"],
+        "folds": record["jacobian"]["folds"],
+        "inverse_consistency_mm": consistency["rms"],
+        "converged": record["converged"],
+        "status": record["status"],
+    }
