@@ -122,12 +122,14 @@ def _prepare(scan: Scan, mask: Path | None, folder: Path, space: Space) -> tuple
     if "error" in report:
         raise InputError(report["error"])
     stripped = [text for text in report["warnings"] if "skull" not in text]
+    stem = Path(scan.image).name.removesuffix(".gz").removesuffix(".nii")
     if len(stripped) < len(report["warnings"]):
+        for path in folder.glob(f"{stem}*"):  # prepared anew once there is a mask
+            path.unlink()
         raise InputError(
             f"{scan.image} does not look skull-stripped, and no {prefix(scan)}*_desc-brain_mask "
             "was found: strip it (SynthStrip, HD-BET) and give the folder of masks (--masks)"
         )
-    stem = Path(scan.image).name.removesuffix(".gz").removesuffix(".nii")
     return folder / f"{stem}.nii.gz", read_affine(folder / f"{stem}_affine.mat")
 
 

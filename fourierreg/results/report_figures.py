@@ -209,6 +209,7 @@ def alpha_figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     }
     left.errorbar(np.arange(alpha.size), alpha[order], yerr=errors[:, order], **style)
     left.set(xlabel="pair, sorted by α", ylabel="α, 95 % interval", yscale="log")
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
     right.errorbar(displacement, alpha, yerr=errors, **style)
