@@ -35,9 +35,12 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
+templates_path = ["_templates"]
 exclude_patterns = ["_build"]
 suppress_warnings = ["mystnb.mime_priority"]
 
+default_role = "literal"  # `name` in a docstring is code
+smartquotes = False
 nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -52,6 +55,9 @@ numpydoc_xref_param_type = False
 # signature has, what comes back.
 numpydoc_validation_checks = {"GL01", "GL06", "GL07", "GL08", "PR01", "PR02", "PR03", "SS01"}
 
+# Fields of a class are its attributes, and its methods are documented where they are not obvious.
+numpydoc_validation_exclude = {r"\.[A-Z]\w*$", r"\.[A-Z]\w*\."}
+
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
 
@@ -60,11 +66,14 @@ html_title = "fourierreg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-html_sidebars = {"changelog": [], "contributing": [], "faq": [], "index": []}
+# Pages by themselves have no section beside them.
+html_sidebars = {
+    name: [] for name in ("index", "mathematics", "comparison", "faq", "contributing", "changelog")
+}
 html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": [],
 }

@@ -74,7 +74,12 @@ def get_backend() -> str:
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """`set_backend` for the length of a ``with`` block."""
+    """`set_backend` for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    name : {"numpy", "cupy"}
+    """
     before = _active
     set_backend(name)
     try:
@@ -131,7 +136,13 @@ def asarray(array: object, dtype: Any = None) -> Array:
 
 
 def to_numpy(array: object) -> np.ndarray:
-    """Copy an array to host memory as a NumPy array (a NumPy array is returned as it is)."""
+    """Copy an array to host memory as a NumPy array.
+
+    Parameters
+    ----------
+    array : array
+        Of NumPy, which is returned as it is, or of CuPy.
+    """
     name = backend_of(array)
     if name == "cupy":
         return _gpu().library().asnumpy(array)

@@ -37,6 +37,11 @@ def read_pairs(path: Path | str) -> list[Pair]:
     Other columns are ignored, so tables written by `label_pairs` and `simulate_pairs` are manifests
     too.
 
+    Parameters
+    ----------
+    path : path
+        Of a CSV or TSV table.
+
     Raises
     ------
     InputError
@@ -87,7 +92,14 @@ def with_absolute_paths(pair: Pair, folder: Path | str = ".") -> Pair:
 
 
 def write_pairs(path: Path | str, pairs: Iterable[Pair]) -> None:
-    """Write a manifest atomically; paths below its folder are written relative to it."""
+    """Write a manifest atomically; paths below its folder are written relative to it.
+
+    Parameters
+    ----------
+    path : path
+        Of a CSV or TSV table, by its suffix.
+    pairs : iterable of Pair
+    """
     path = Path(path)
     folder = path.parent.resolve()
     delimiter = _delimiter(path)

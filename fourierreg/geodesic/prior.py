@@ -23,7 +23,7 @@ def sample_velocity(
 
     Returns
     -------
-    complex128 array, shape (d, *band) or (size, d, *band), in mm
+    complex128 array, shape ``(d, *band)`` or ``(size, d, *band)``, in mm
     """
     xp, band = active_module(), metric.band
     rng = np.random.default_rng(rng)

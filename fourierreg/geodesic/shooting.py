@@ -34,7 +34,7 @@ class Geodesic:
     Attributes
     ----------
     metric : Metric or MetricBatch
-    states : tuple of arrays, each (…, 2, d, *band)
+    states : tuple of arrays, each ``(…, 2, d, *band)``
     integrator : {"euler", "rk4"}
     dynamics : {"epdiff", "stationary"}
     stages : tuple or None
@@ -61,11 +61,11 @@ class Geodesic:
         return Geodesic(self.metric.select(pairs), states, self.integrator, self.dynamics)
 
     def velocity(self, step: int = -1) -> Array:
-        """Velocity after `step` steps, (…, d, *band)."""
+        """Velocity after `step` steps, ``(…, d, *band)``."""
         return split_state(self.states[step], self.metric)[0]
 
     def displacement_coefficients(self, step: int = -1) -> Array:
-        """Displacement of the inverse map after `step` steps, (…, d, *band)."""
+        """Displacement of the inverse map after `step` steps, ``(…, d, *band)``."""
         return split_state(self.states[step], self.metric)[1]
 
     def displacement(self, step: int = -1, dtype: type = np.float32) -> Array:
@@ -87,7 +87,7 @@ def shoot(
 
     Parameters
     ----------
-    velocity : complex array, shape (…, d, *band)
+    velocity : complex array, shape ``(…, d, *band)``
         Coefficients of v₀ in mm per unit time; leading axes are batch axes. Complex64 is
         integrated in single precision.
     metric : Metric or MetricBatch
@@ -130,11 +130,11 @@ def tangent(geodesic: Geodesic, direction: Array) -> Array:
     Parameters
     ----------
     geodesic : Geodesic
-    direction : complex array, (…, d, *band)
+    direction : complex array, ``(…, d, *band)``
 
     Returns
     -------
-    complex array, (…, d, *band)
+    complex array, ``(…, d, *band)``
         Exact for the discrete flow, in the precision of the geodesic.
     """
     metric, dynamics = geodesic.metric, DYNAMICS[geodesic.dynamics]
@@ -163,12 +163,12 @@ def pull_back(geodesic: Geodesic, covector: Array) -> Array:
     Parameters
     ----------
     geodesic : Geodesic
-    covector : complex array, (…, d, *band)
+    covector : complex array, ``(…, d, *band)``
         L² gradient of the function with respect to the end displacement.
 
     Returns
     -------
-    complex array, (…, d, *band)
+    complex array, ``(…, d, *band)``
         Gradient with respect to v₀ in the metric, in the precision of the geodesic; its L² gradient
         is ``metric.lower`` of it.
     """

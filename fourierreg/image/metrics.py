@@ -53,6 +53,10 @@ def root_mean_square(deformed: Array, target: Array) -> float:
 def jacobian_statistics(determinant: Array) -> dict[str, float]:
     """Statistics of a Jacobian determinant.
 
+    Parameters
+    ----------
+    determinant : array
+
     Returns
     -------
     dict

@@ -16,7 +16,7 @@ def move_points(points: np.ndarray, displacement: Array, grid: Geometry) -> np.n
     ----------
     points : array, (n, 3)
         RAS, in mm.
-    displacement : array, (3, *grid.shape)
+    displacement : array, ``(3, *grid.shape)``
         In mm along the array axes of `grid`; zero beyond the grid.
     grid : Geometry
 

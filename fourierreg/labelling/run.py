@@ -83,7 +83,7 @@ def label_pairs(
         Save every registration (tens of MB per pair at 128³).
     callback : callable, optional
         Called with (number of pairs done, number of pairs, the new row).
-    settings
+    **settings
         Keywords of `map_alpha`.
 
     Returns

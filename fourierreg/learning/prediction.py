@@ -90,7 +90,7 @@ def predict_alpha(
     refine : bool
         Run `map_alpha` from the prediction. One or two registrations confirm a good prediction;
         otherwise the search continues to the full estimate.
-    settings
+    **settings
         Keywords of `map_alpha` for the refinement.
 
     Returns

@@ -32,8 +32,8 @@ class GradientDescent:
         Initial step size ε: v₀ -= ε (L/s² + `share` D)⁻¹ ∇f. Halved when the objective rises,
         multiplied by 1.2 when it falls.
     tau : float
-        Step size τ: ln α -= τ (∂f/∂ln α) / |∂²f/∂(ln α)²|, at most 0.1; halved and restored with
-        ε.
+        Step size τ: ln α -= τ (∂f/∂ln α) / ``|∂²f/∂(ln α)²|``, at most 0.1; halved and restored
+        with ε.
     share : float
         Share of the data's mean curvature D in the metric of the step. 0 is the paper's step, along
         s² K ∇f, whose length is limited by the modes that the data determine best.
@@ -43,7 +43,7 @@ class GradientDescent:
     stop_rate : float
         u.
     min_stops : int
-        q_min, the number of iterations with |ΔObj| / max(|Obj|, 1) < u that end it.
+        q_min, the number of iterations with ``|ΔObj| / max(|Obj|, 1) < u`` that end it.
     gradient : {"jacobi", "exact"}
         Adjoint Jacobi fields (Eq. 9, the paper's), or the gradient of the discrete energy.
     """

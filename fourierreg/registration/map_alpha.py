@@ -79,11 +79,13 @@ def map_alpha(
         default "predictive", or "marginal" where an option is given that belongs to a likelihood:
         such a `similarity`, `model` and its fields, `sigma`, `decimation`, `alpha_prior`,
         `optimizer`, `jacobian`, `uncertainty`, `evidence` or `max_iterations`.
-    spacing, modes, similarity, num_steps, velocity_scale, model, decimation
+    spacing, modes, similarity, num_steps, velocity_scale, model
         As in `register`.
     sigma : float, "estimate" or "profile"
         Noise σ in units of intensity. "estimate" takes σ and ρ of a registration at α = 3, and
         "profile" of one at every α.
+    decimation : float, optional
+        As in `register`.
     alpha0 : float, optional
         Where the search starts, by default at the quality's α, or 3; its limits are 1/300 and 3300
         times that.
@@ -100,9 +102,11 @@ def map_alpha(
         exact in 2D (of the band).
     num_probes : int
         Of the stochastic trace (bands of more than 2500 degrees of freedom).
+    pad, uncertainty, evidence
+        As in `register`.
     max_iterations : int, optional
         Of one fit, on any grid; by default 500, or those of the quality.
-    pad, uncertainty, evidence, callback
+    callback : callable, optional
         As in `register`.
 
     Returns

@@ -69,7 +69,7 @@ def map_alpha_batch(
     keep : bool
         Whether results are returned. Without, memory holds the pairs that are under way only, and
         the list is of None: for `finished`.
-    settings
+    **settings
         Keywords of `map_alpha`, the same for every pair.
 
     Returns

@@ -80,7 +80,7 @@ class Registration:
         With the number of time steps that was used.
     metric : Metric
         Of `velocity`, on the padded grid (`domain`).
-    velocity : complex array, (d, *band)
+    velocity : complex array, ``(d, *band)``
         Initial velocity v₀ in mm.
     displacement : array, (d, N_1, …, N_d)
         u in mm along the array axes: φ⁻¹(x) = x + u(x), so the deformed image is source(x + u).

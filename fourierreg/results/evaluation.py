@@ -65,6 +65,10 @@ def evaluate_registration(
 def evaluate_label_run(folder: Path | str) -> dict[str, Any]:
     """Evaluate the finished pairs of a label run: medians, ranges and means over pairs.
 
+    Parameters
+    ----------
+    folder : path
+
     Returns
     -------
     dict

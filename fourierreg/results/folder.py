@@ -128,7 +128,7 @@ def apply_registration(
     ----------
     result : Registration
         With geometry.
-    data : ndarray, geometry.shape or (*geometry.shape, volumes)
+    data : ndarray, ``geometry.shape`` or ``(*geometry.shape, volumes)``
     geometry : Geometry
         Grid of `data`.
     inverse : bool
@@ -211,6 +211,10 @@ def write_results(
 
 def load_registration(folder: Path | str) -> Registration:
     """Load the `Registration` in an output folder.
+
+    Parameters
+    ----------
+    folder : path
 
     Raises
     ------
