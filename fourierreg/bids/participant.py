@@ -8,7 +8,7 @@ import numpy as np
 
 from fourierreg.bids.names import derivatives, prefix, run_folder, write_json
 from fourierreg.data.affines import read_affine
-from fourierreg.data.nifti import read_geometry, read_image, sha256
+from fourierreg.data.nifti import read_geometry, read_image
 from fourierreg.data.scans import Scan
 from fourierreg.data.template import FIELD_OF_VIEW, cube_around, icbm2009c
 from fourierreg.errors import InputError
@@ -21,14 +21,13 @@ from fourierreg.results.export import export, point_map
 from fourierreg.results.folder import (
     claimed,
     make_output_folder,
-    result_record,
     save_nifti,
     scalar_image,
     write_results,
 )
+from fourierreg.results.record import RECORD, input_record, result_record
 
 ICBM = "MNI152NLin2009cAsym"  # name of the default template in the standard
-RESULT = "result.json"
 INVERSE_SIZE = 128  # voxels of the longest axis of the inverse, which is smooth
 
 
@@ -89,13 +88,13 @@ def register_scan(
     folder = make_output_folder(run_folder(output, scan))
     with claimed(folder):
         prepared, scan_affine = _prepare(scan, mask, folder, space)
-        if (folder / RESULT).exists():  # written last
+        if (folder / RECORD).exists():  # written last
             return False
         source = read_image(prepared, "source")
         result = map_alpha(source, space.brain, quality=quality, callback=callback)
         files = {"source": str(prepared), "target": space.path}
         inputs = {
-            name: {"path": path, "sha256": sha256(path), "divided_by": scale}
+            name: {**input_record(path), "divided_by": scale}
             for (name, path), scale in zip(files.items(), result.scales, strict=True)
             if path is not None
         }

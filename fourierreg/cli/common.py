@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import sys
 import threading
 
@@ -227,17 +226,14 @@ def write_run(folder, result, source, target, files, parameters, options, extra)
     extra : dict
         Further entries of the report.
     """
-    from fourierreg.data.nifti import sha256
     from fourierreg.image.geometry import Geometry, resample_onto
     from fourierreg.results import folder as output
+    from fourierreg.results.record import input_record, result_record
 
-    inputs = {
-        name: {"path": os.path.abspath(path), "sha256": sha256(path)}
-        for name, path in files.items()
-    }
+    inputs = {name: input_record(path) for name, path in files.items()}
     for name, scale in zip(("source", "target"), result.scales, strict=True):
         inputs[name]["divided_by"] = scale
-    report = {**output.result_record(result, inputs, parameters, options.arguments), **extra}
+    report = {**result_record(result, inputs, parameters, options.arguments), **extra}
     moved = resample_onto(source.get_fdata(), Geometry.of(source), result.geometry)
     images = moved / result.scales[0], target.get_fdata() / result.scales[1]
     output.write_results(folder, result, *images, report)

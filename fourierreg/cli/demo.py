@@ -43,6 +43,7 @@ def _register(options, folder):
     from fourierreg.data.template import template_brain
     from fourierreg.image.geometry import Geometry
     from fourierreg.results import folder as output
+    from fourierreg.results.record import result_record
     from fourierreg.simulation.pair import NUM_STEPS, simulate_pair
 
     source, affine = template_brain(options.size)
@@ -59,7 +60,7 @@ def _register(options, folder):
         "sigma": DEMO_SIGMA,
         "num_steps": NUM_STEPS,
     }
-    report = output.result_record(result, {"template": "ICBM 2009a"}, parameters, options.arguments)
+    report = result_record(result, {"template": "ICBM 2009a"}, parameters, options.arguments)
     for name, data in (("source", source), ("target", pair.target)):
         output.save_nifti(output.scalar_image(data, geometry), folder / f"{name}.nii.gz")
     output.write_results(folder, result, source, pair.target, report)

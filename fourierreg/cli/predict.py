@@ -23,7 +23,10 @@ def add_to(commands):
         "--model", default="brain-3d", help=".keras file, or a shipped model's name (brain-3d)"
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", help="with --refine a folder; with --pairs a CSV table"
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="folder of result.json and, with --refine, the registration; with --pairs a CSV table",
     )
     add_options(parser, "--sigma", default=None, help="noise σ that α is quoted with")
     parser.add_argument(
@@ -48,8 +51,6 @@ def run(options):
         raise InputError("--output: expected a folder for the registration of --refine")
     if options.refine and options.pairs is not None:
         raise InputError("--refine: expected one pair; for many, `fourierreg label` estimates α")
-    if options.pairs is None and options.output is not None and not options.refine:
-        raise InputError("--output: nothing to write for one prediction; leave it out, or --refine")
     model = load_model(options.model)
     return (_predict_table if options.pairs is not None else _predict_pair)(options, model)
 
@@ -64,14 +65,40 @@ def _predict_pair(options, model):
     sigma = sigma_of(options.sigma)
     if not options.refine:
         found = predict_alpha(model, source, target, sigma=sigma)
+        if options.output is not None:
+            _write(options, model, found)
         if options.json:
             print(json.dumps(_plain(found), indent=1))
         elif not options.quiet:
             print(f"α      {found.alpha:.3g}\nstatus {found.status}\ntime   {found.seconds:.2f} s")
+            if options.output is not None:
+                print(f"written to {options.output}")
         return 0
     folder = output.make_output_folder(options.output)
     with output.claimed(folder):
         return _refine(options, model, source, target, folder)
+
+
+def _write(options, model, found):
+    """Write a prediction to ``result.json`` in the output folder."""
+    from fourierreg.results import folder as output
+    from fourierreg.results.record import input_record, origin, write_record
+
+    files = {"source": options.source, "target": options.target, "model": model.path}
+    values = _plain(found)
+    record = {
+        **origin(options.arguments),
+        "inputs": {name: input_record(path) for name, path in files.items()},
+        "alpha": values.pop("alpha"),
+        "alpha_interval_95": [values.pop("alpha_low"), values.pop("alpha_high")],
+        **values,
+    }
+    folder = output.make_output_folder(options.output)
+    try:
+        with output.claimed(folder):
+            write_record(folder, record)
+    except OSError as error:
+        raise output.disk_error(folder, error) from error
 
 
 def _refine(options, model, source, target, folder):

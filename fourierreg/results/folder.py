@@ -1,16 +1,9 @@
-"""Output folder of one registration: images, ITK warps, a figure, and ``result.json``.
-
-``result.json`` has the arguments that repeat the registration and its results in numbers.
-"""
+"""Output folder of one registration: images, ITK warps, a figure, and ``result.json``."""
 
 import contextlib
 import errno
-import json
-import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +11,14 @@ import filelock
 import nibabel as nib
 import numpy as np
 
-from fourierreg import __version__
-from fourierreg.atomic import atomic_write, temporary_path
-from fourierreg.backend import Array, get_backend, to_numpy
-from fourierreg.backend.threads import num_threads
+from fourierreg.atomic import temporary_path
+from fourierreg.backend import Array, to_numpy
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto
-from fourierreg.image.metrics import jacobian_statistics
 from fourierreg.registration.result import Registration
 from fourierreg.results.figures import save_overview
+from fourierreg.results.record import RECORD, write_record
 
-PACKAGES = ("numpy", "scipy", "numba", "nibabel")
 VELOCITY = "velocity.npz"
 
 
@@ -189,7 +179,7 @@ def write_results(
     """
     geometry: Any = result.geometry
     try:
-        for name in ("result.json", "uncertainty.nii.gz"):
+        for name in (RECORD, "uncertainty.nii.gz"):
             (folder / name).unlink(missing_ok=True)
         save_nifti(scalar_image(result.deformed, geometry, np.float32), folder / "deformed.nii.gz")
         save_nifti(warp_field(result.displacement, geometry), folder / "1Warp.nii.gz")
@@ -202,9 +192,7 @@ def write_results(
             save_nifti(scalar_image(deviation, geometry, np.float32), folder / "uncertainty.nii.gz")
         result.save(folder / VELOCITY)
         save_overview(folder / "figure.png", result, source, target)
-        with atomic_write(folder / "result.json") as file:
-            json.dump(record, file, indent=2, allow_nan=False)
-            file.write("\n")
+        write_record(folder, record)
     except OSError as error:
         raise disk_error(folder, error) from error
 
@@ -230,68 +218,3 @@ def load_registration(folder: Path | str) -> Registration:
         raise InputError(
             f"folder: {path} cannot be read ({error}); run the registration again"
         ) from error
-
-
-def result_record(
-    result: Registration,
-    inputs: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    arguments: Sequence[str],
-) -> dict[str, Any]:
-    """Contents of ``result.json``: what repeats the registration, and its results in numbers.
-
-    Parameters
-    ----------
-    result : Registration
-    inputs : dict
-        Path, digest and intensity scale of each input file, including a mask.
-    parameters : dict
-        Keywords that repeat the registration from Python.
-    arguments : list of str
-        Arguments of ``fourierreg`` that repeat it from the command line.
-    """
-    interval: Any = result.alpha_interval
-    finite = interval is not None and all(np.isfinite(interval))
-    return {
-        "fourierreg": __version__,
-        "arguments": arguments,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": inputs,
-        "parameters": parameters,
-        "alpha": result.alpha,
-        "posterior": result.posterior,
-        "alpha_interval_95": list(interval) if finite else None,
-        "smoothing_length_mm": result.smoothing_length,
-        "similarity": result.similarity,
-        "weight": result.weight,
-        "sigma": result.sigma,
-        "decimation": result.decimation,
-        "velocity_scale_mm": result.metric.velocity_scale,
-        "reference_length_mm": result.metric.reference_length,
-        "dynamics": result.model.dynamics,
-        "space": result.model.space,
-        "modes": list(result.metric.band.modes),
-        "computation_shape": list(result.metric.band.shape),
-        "converged": result.converged,
-        "status": result.status,
-        "warnings": list(result.warnings),
-        "log_evidence": result.log_evidence,
-        "log_evidence_error": result.log_evidence_error,
-        "iterations": len(result.history),
-        "seconds": round(result.seconds, 3),
-        "jacobian": jacobian_statistics(result.jacobian_determinant),
-        "backend": get_backend(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "threads": num_threads(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the installed dependencies."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

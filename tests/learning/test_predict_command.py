@@ -17,6 +17,11 @@ def test_one_pair_is_printed_or_refined_into_a_folder(brain_model, tmp_path, cap
     assert "α " in capsys.readouterr().out
     assert main(["predict", source, target, "--model", str(brain_model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["alpha"] > 0
+    alone = ["--model", str(brain_model), "-o", str(tmp_path / "alone"), "--quiet"]
+    assert main(["predict", source, target, *alone]) == 0
+    written = json.loads((tmp_path / "alone" / "result.json").read_text())
+    low, high = written["alpha_interval_95"]
+    assert low < written["alpha"] < high and written["inputs"]["source"]["path"] == source
     out = tmp_path / "run"
     options = ["--model", str(brain_model), "--refine", "-o", str(out), "--quiet"]
     assert main(["predict", source, target, *options]) in (0, 1)
