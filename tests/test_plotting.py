@@ -58,6 +58,7 @@ def result():
     rng = np.random.default_rng(0)
     return SimpleNamespace(
         spacing=(1.0, 2.0, 1.5),
+        held_out=((2.0, 0.9), (4.0, 0.8), (8.0, 0.85)),
         geometry=None,
         deformed=rng.random((6, 7, 8)),
         jacobian_determinant=rng.uniform(0.5, 2, (6, 7, 8)),

@@ -122,13 +122,17 @@ def convergence(energy_axes: Axes, alpha_axes: Axes, result: Registration) -> No
 
 
 def posterior(axes: Axes, result: Registration) -> None:
-    """Plot the Gaussian posterior of ln α, or write the status if there is no interval.
+    """Plot what α was inferred from: the dissimilarity of held-out voxels, or the Gaussian
+    posterior of ln α; or write the status where there is neither.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     result : Registration
     """
+    if result.held_out:
+        _draw_held_out(axes, result)
+        return
     interval = result.alpha_interval
     if interval is None or not np.all(np.isfinite(interval)):
         axes.axis("off")
@@ -143,3 +147,20 @@ def posterior(axes: Axes, result: Registration) -> None:
     axes.set(xlabel="α", yticks=[], title=title)
     axes.title.set_fontsize("small")
     axes.legend(fontsize="small")
+
+
+def _draw_held_out(axes: Axes, result: Registration) -> None:
+    """Dissimilarity of held-out voxels against α, above its smallest value, with the interval."""
+    alphas, losses = np.array(result.held_out).T
+    low = float(np.abs(losses).min()) or 1.0
+    axes.plot(alphas, 100 * (losses - losses.min()) / low, "o-", color="0.4")
+    axes.axvline(result.alpha, color="#D55E00")
+    interval, title = result.alpha_interval, f"α = {result.alpha:.3g}"
+    if interval is not None and np.all(np.isfinite(interval)):
+        axes.axvspan(*interval, color="#D55E00", alpha=0.2, label="95 %")
+        axes.legend(fontsize="small")
+        title += f" ({interval[0]:.3g} to {interval[1]:.3g})"
+    axes.set(xlabel="α", xscale="log", ylabel="% above the smallest")
+    axes.set_title(f"held-out voxels: {title}", fontsize="small")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")

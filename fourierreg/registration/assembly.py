@@ -29,6 +29,7 @@ def assemble(
     doubt=None,
     budgeted=False,
     posterior=None,
+    held_out=None,
 ):
     """`Registration` of a finished `Multiresolution`.
 
@@ -54,6 +55,8 @@ def assemble(
         Whether the limits of the iterations are those of a quality, so that they may be reached.
     posterior : str, optional
         How α was inferred.
+    held_out : mapping, optional
+        Dissimilarity of held-out voxels by α.
     """
     metric, level = state.metric.metric(0), state.levels[state.finest]
     domain, finest = inputs.domain, level.problem
@@ -86,6 +89,7 @@ def assemble(
         status=" ".join(warnings) or _success(state, interval, budgeted),
         warnings=tuple(warnings),
         posterior=posterior,
+        held_out=None if held_out is None else tuple(sorted(held_out.items())),
         seconds=time.perf_counter() - began,
         domain=domain,
         geometry=inputs.geometry,

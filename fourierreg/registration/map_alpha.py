@@ -167,7 +167,7 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
         "searches": not predictive,
     }
     state = Multiresolution(inputs.problem, inputs.metric, options.noise, callback, **manner)
-    root, doubt = yield from _search(state, options, exact, given.num_probes)
+    root, doubt, losses = yield from _search(state, options, exact, given.num_probes)
     interval = math.nan, math.nan
     if root.found and math.isfinite(root.sd):
         root = root._replace(error=math.hypot(root.error, DISCRETIZATION_ERROR))
@@ -186,18 +186,23 @@ def estimate(source: Any, target: Any, mask: Any, callback: Any, **keywords: Any
         doubt=doubt,
         budgeted=predictive and given.max_iterations is None,
         posterior=options.posterior,
+        held_out=losses,
     )
 
 
 def _search(
     state: Multiresolution, options: AlphaOptions, exact: bool, num_probes: int
 ) -> Coroutine:
-    """Search for α and register at it (coroutine); returns the `Root`, and a sentence where
-    held-out voxels contradict it."""
+    """Search for α and register at it (coroutine).
+
+    Returns the `Root`, a sentence where held-out voxels contradict it, and the dissimilarity of
+    held-out voxels by α where it was inferred from that.
+    """
     start, limits = math.log(options.alpha0), _limits(options)
     if options.posterior == "predictive":
         predictive = PredictiveSearch(state, start, limits, options.iterations)
-        return (yield from predictive.run()), None
+        root = yield from predictive.run()
+        return root, None, predictive.losses
     search = AlphaSearch(
         state,
         options.posterior,
@@ -210,8 +215,8 @@ def _search(
         options.profile,
     )
     if options.descent is not None:
-        return (yield from search.run_algorithm_1(options.descent)), None
-    return (yield from search.run()), search.doubt
+        return (yield from search.run_algorithm_1(options.descent)), None, None
+    return (yield from search.run()), search.doubt, None
 
 
 def _limits(options: AlphaOptions) -> dict[str, float]:

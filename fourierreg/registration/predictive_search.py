@@ -42,6 +42,7 @@ class PredictiveSearch:
         iterations: tuple[int, int, int],
     ):
         self.state, self.start, self.limits, self.iterations = state, start, limits, iterations
+        self.losses: dict[float, float] = {}  # of all parts, by α
 
     def run(self) -> Coroutine:
         """α, then the registration at that α (coroutine); returns the `Root`."""
@@ -60,8 +61,11 @@ class PredictiveSearch:
         return root
 
     def losses_at(self, log_alphas: Sequence[float]) -> Coroutine:
-        """As the function of that name."""
-        return (yield from losses_at(self.state, log_alphas))
+        """As the function of that name; keeps their sums (coroutine)."""
+        found = yield from losses_at(self.state, log_alphas)
+        sums = (float(own.sum()) for own in found)
+        self.losses |= dict(zip(map(math.exp, log_alphas), sums, strict=True))
+        return found
 
 
 def losses_at(

@@ -121,6 +121,8 @@ class Registration:
         Reasons not to trust the result, each a sentence with a remedy.
     posterior : {"predictive", "marginal", "joint"} or None
         How α was inferred (`map_alpha`); None where it was given.
+    held_out : tuple of (float, float), or None
+        α and the dissimilarity of held-out voxels there, of every α that "predictive" tried.
     """
 
     alpha: float
@@ -149,6 +151,7 @@ class Registration:
     scales: tuple[float, float] = (1.0, 1.0)
     warnings: tuple[str, ...] = ()
     posterior: str | None = None
+    held_out: tuple[tuple[float, float], ...] | None = None
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.domain.shape))
@@ -245,4 +248,6 @@ def _parsed(header: dict[str, Any]) -> dict[str, Any]:
             header[name] = Geometry(affine=affine, **(grid | sequences))
     if header["alpha_interval"] is not None:
         header["alpha_interval"] = tuple(header["alpha_interval"])
+    if header.get("held_out") is not None:
+        header["held_out"] = tuple(map(tuple, header["held_out"]))
     return header

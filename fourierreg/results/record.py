@@ -70,6 +70,7 @@ def result_record(
         "parameters": parameters,
         "alpha": result.alpha,
         "posterior": result.posterior,
+        "held_out": None if result.held_out is None else [list(pair) for pair in result.held_out],
         "alpha_interval_95": list(interval) if finite else None,
         "smoothing_length_mm": result.smoothing_length,
         "similarity": result.similarity,

@@ -37,6 +37,7 @@ CITATIONS = (
 # Keys of result.json that are not listed as parameters.
 NOT_PARAMETERS = {
     "dice",
+    "held_out",
     "inputs",
     "parameters",
     "arguments",

@@ -160,7 +160,7 @@ def row_axes(rows: int, grid: Geometry) -> tuple[Any, Any]:
 
 
 def search_figure(result: Registration) -> Figure:
-    """Energy and α against the iteration, and the posterior of α."""
+    """Energy and α against the iteration, and what α was inferred from."""
     from matplotlib.figure import Figure
 
     from fourierreg.plotting import convergence, posterior
@@ -169,8 +169,14 @@ def search_figure(result: Registration) -> Figure:
     axes = figure.subplots(1, 3)
     convergence(axes[0], axes[1], result)
     posterior(axes[2], result)
-    note = "The interval is conditional on the noise level stated above."
-    return figure, note if result.alpha_interval is not None else ""
+    if result.alpha_interval is None:
+        return figure, ""
+    if result.held_out:
+        return figure, (
+            "Right: how badly registrations of half of the voxels predict the other half. α is at "
+            "the minimum; the flatter it is, the less the images say about α."
+        )
+    return figure, "The interval is conditional on the noise level stated above."
 
 
 def dice_figure(dice: Mapping[str, Sequence[float]]) -> Figure:

@@ -142,13 +142,20 @@ def test_local_correlation_finds_the_alpha_that_aligns_best_through_a_gain_field
     assert errors[1] < 1.1 * min(errors)
 
 
-def test_by_default_alpha_is_predictive_in_the_model_of_a_quality():
+def test_by_default_alpha_is_predictive_in_the_model_of_a_quality(tmp_path):
     source, target, _ = images()
     result = fourierreg.map_alpha(source, target, quality="fast")
+    # What every α that was tried predicts is kept: α lies next to the best of them.
+    alphas, losses = np.array(result.held_out).T
+    assert np.all(np.diff(alphas) > 0) and 0 < losses.argmin() < len(losses) - 1
+    assert abs(np.log(result.alpha / alphas[losses.argmin()])) <= np.log(2)
+    result.save(tmp_path / "result.npz")
+    assert fourierreg.Registration.load(tmp_path / "result.npz").held_out == result.held_out
     assert result.posterior == "predictive" and result.similarity == "lncc"
     assert result.model.power == 1.5 and result.model.modes == 24
     by_option = fourierreg.map_alpha(source, target, modes=7, velocity_scale=1.0)
     assert by_option.posterior == "marginal" and by_option.similarity == "ssd"
+    assert by_option.held_out is None
 
 
 def test_a_small_image_has_no_more_modes_than_voxels():
