@@ -9,7 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fourierreg.plotting import interactive_view, map_views, orthogonal_views, overview
+from fourierreg.plotting import (
+    interactive_view,
+    map_views,
+    orthogonal_views,
+    overview,
+    posterior,
+)
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def result():
     rng = np.random.default_rng(0)
     return SimpleNamespace(
         spacing=(1.0, 2.0, 1.5),
-        held_out=((2.0, 0.9), (4.0, 0.8), (8.0, 0.85)),
+        held_out=None,
         geometry=None,
         deformed=rng.random((6, 7, 8)),
         jacobian_determinant=rng.uniform(0.5, 2, (6, 7, 8)),
@@ -99,3 +105,15 @@ def test_the_overview_has_the_aspect_ratio_of_the_voxels(result):
     complete = SimpleNamespace(**vars(result), **extra, displacement=np.zeros((3, 6, 7, 8)))
     figure = overview(complete, result.deformed, result.deformed)
     assert [ax.get_aspect() for ax in figure.axes[:6]] == [2.0] * 6
+
+
+def test_held_out_voxels_are_drawn_with_the_interval():
+    axes = plt.figure().add_subplot()
+    losses = ((2.0, 0.9), (4.0, 0.8), (8.0, 0.85))
+    posterior(
+        axes, SimpleNamespace(held_out=losses, alpha=4.5, alpha_interval=(3.0, 7.0), status="")
+    )
+    drawn = axes.lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, [12.5, 0.0, 6.25])
+    assert "4.5 (3 to 7)" in axes.get_title() and axes.get_xscale() == "log"
+    plt.close(axes.figure)
