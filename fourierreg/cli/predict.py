@@ -167,6 +167,7 @@ def _plain(found):
         "alpha_low": found.interval[0],
         "alpha_high": found.interval[1],
         "at_edge": found.at_edge,
+        "novelty": found.novelty,
         "status": found.status,
         "seconds": round(found.seconds, 3),
     }

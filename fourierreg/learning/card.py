@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from fourierreg import __version__
 from fourierreg.atomic import temporary_path
 from fourierreg.data.splits import SPLITS
 from fourierreg.errors import InputError
 from fourierreg.learning.examples import Conditions, Example
-from fourierreg.learning.scores import mean_log_alphas, score
+from fourierreg.learning.novelty import describe, features_of
+from fourierreg.learning.scores import (
+    conformal_half_width,
+    mean_log_alphas,
+    predict_log_alpha,
+    score,
+)
 
 MEMBER, FORMAT = "model_card.json", 1
 # What prediction needs; cards of early versions may lack some.
@@ -120,7 +127,32 @@ def build_card(
             for name in SPLITS[1:]
             if splits[name]
         },
+        **_unseen_record(model, splits, conditions, network["output"]),
         "versions": _versions(),
+    }
+
+
+def _unseen_record(
+    model: keras.Model,
+    splits: Mapping[str, Sequence[Example]],
+    conditions: Conditions,
+    output: str,
+) -> dict[str, Any]:
+    """The interval of predictions, from the test split (or validation, without one), and what tells
+    pairs that are unlike those of the training."""
+    name = "test" if splits["test"] else "validation"
+    predicted = predict_log_alpha(model, splits[name], conditions.shape, output)
+    truth = np.log([example.alpha for example in splits[name]])
+    held_out = [example for unseen in SPLITS[1:] for example in splits[unseen]]
+    features = [
+        np.concatenate(
+            [features_of(model, splits[part], conditions.shape) for part in parts if splits[part]]
+        )
+        for parts in (SPLITS[:1], SPLITS[1:])
+    ]
+    return {
+        "interval": {"from": f"{name} split", **conformal_half_width(predicted - truth)},
+        "novelty": describe(*features) if held_out else None,
     }
 
 

@@ -1,5 +1,6 @@
 """Errors of predicted α on examples that were not used for training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy.stats import spearmanr
 from fourierreg.learning.examples import Example
 from fourierreg.learning.sequence import PairSequence
 
+LEVEL = 0.95  # of the interval of a prediction
 ALL = "all"  # key of the scores over all kinds of examples
 SMALLEST_ALPHA = 1e-6  # outputs of networks that predict α itself are clipped here
 
@@ -73,6 +75,34 @@ def score(
             baseline = baselines.get(str(kind), baselines[ALL])
             scores[str(kind)] = error_statistics(predicted[chosen], truth[chosen], baseline)
     return scores
+
+
+def conformal_half_width(errors: np.ndarray, level: float = LEVEL) -> dict[str, Any]:
+    """Half width of an interval of ln α that covers unseen pairs at a rate, from errors of others.
+
+    It is the smallest error that at least ⌈(n + 1) level⌉ of the n errors do not exceed (split
+    conformal prediction), or with fewer than 1/(1 − level) − 1 of them the largest, which covers
+    at n/(n + 1) only.
+
+    Parameters
+    ----------
+    errors : array
+        In ln α, of pairs of people that training has not seen.
+    level : float
+
+    Returns
+    -------
+    dict
+        ``half_width``, ``level`` and the number of ``pairs``, for the model card.
+    """
+    ordered = np.sort(np.abs(errors))
+    rank = min(math.ceil((len(ordered) + 1) * level), len(ordered))
+    reached = min(level, rank / (len(ordered) + 1))
+    return {
+        "half_width": float(ordered[rank - 1]),
+        "level": round(reached, 4),
+        "pairs": len(ordered),
+    }
 
 
 def error_statistics(predicted: np.ndarray, truth: np.ndarray, constant: float) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def test_balanced_training_gives_each_kind_the_same_total_weight(bullseyes, tmp_
 
     monkeypatch.setattr("fourierreg.learning.fitting.PairSequence", RecordingSequence)
     monkeypatch.setattr("fourierreg.learning.scores.PairSequence", RecordingSequence)
+    monkeypatch.setattr("fourierreg.learning.novelty.PairSequence", RecordingSequence)
     trained = train(bullseyes, tmp_path / "model.keras", balanced=True, **FAST)
     (examples, options), (_, validation) = created[:2]
     weights = np.array(options["weights"])
