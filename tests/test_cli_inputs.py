@@ -106,3 +106,55 @@ def test_a_probability_map_is_no_mask(tmp_path, capsys):
     mask = write(tmp_path, "mask", np.full(SHAPE, 0.7, np.float32))
     assert register(tmp_path, source, target, "--mask", mask) == 2
     assert "threshold a probability map first" in capsys.readouterr().err
+
+
+def write_head(folder, name, millimeters, shift=0.0):
+    """A head, or a brain, of a size: its ellipsoid fills about an eighth of the field of view."""
+    shape = (30, 30, 30)
+    data = head(shape, (millimeters / 30,) * 3, shift)
+    affine = np.diag([*(millimeters / 30,) * 3, 1.0])
+    nib.save(nib.Nifti1Image(data, affine), folder / f"{name}.nii.gz")
+    return str(folder / f"{name}.nii.gz")
+
+
+@pytest.mark.parametrize(("millimeters", "hint"), [(320, True), (180, False)])
+def test_a_foreground_larger_than_a_brain_is_pointed_out(tmp_path, capsys, millimeters, hint):
+    files = [write_head(tmp_path, n, millimeters, 2.0 * i) for i, n in enumerate(("a", "b"))]
+    command = ["register", *files, "-o", str(tmp_path / "run"), *FAST[:-1]]
+    assert main(command) in (0, 1)
+    said = capsys.readouterr()
+    assert ("liters, more than a brain" in said.err) is hint
+
+
+def test_an_image_that_lies_elsewhere_is_pointed_out(tmp_path, capsys):
+    """As an unprepared scan does, where its affine is forgotten."""
+    source, target = write_pair(tmp_path)
+    assert register(tmp_path, str(source), str(target)) in (0, 1)
+    image = nib.load(source)
+    affine = image.affine.copy()
+    affine[:3, 3] += (0, 30, 0)
+    nib.save(nib.Nifti1Image(image.get_fdata(), affine), tmp_path / "elsewhere.nii.gz")
+    capsys.readouterr()
+    for name, hint in ((source, False), (tmp_path / "elsewhere.nii.gz", True)):
+        command = ["apply", str(tmp_path / "run"), str(name), "-o", str(tmp_path / "moved.nii.gz")]
+        assert main(command) == 0
+        assert ("give its --affine" in capsys.readouterr().err) is hint
+
+
+def test_options_are_not_guessed_from_their_beginning(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["map-alpha", "a.nii", "b.nii", "-o", "run", "--alpha", "3"])
+    assert error.value.code == 2
+    assert "unrecognized arguments: --alpha 3" in capsys.readouterr().err
+
+
+def test_the_table_says_what_alpha_was_inferred_from(tmp_path, capsys):
+    """An option of the likelihood changes it."""
+    source, target = write_pair(tmp_path)
+    for options, what in (
+        (["--quality", "fast"], "held-out voxels"),
+        (["--modes", "6", "--max-iterations", "3"], "the marginal posterior"),
+    ):
+        out = ["-o", str(tmp_path / what.split()[0])]
+        assert main(["map-alpha", str(source), str(target), *out, *options]) in (0, 1)
+        assert f"inferred from             {what}" in capsys.readouterr().out

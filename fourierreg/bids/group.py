@@ -26,6 +26,7 @@ COLUMNS = {
     "min_jacobian": "smallest Jacobian determinant of the inverse map",
     "folds": "voxels whose determinant is not positive",
     "inverse_consistency_mm": "rms distance of a point moved there and back, mm",
+    "warnings": "number of reasons not to trust it",
     "converged": "whether the registration ended as it should",
     "status": "a sentence, or the warnings",
 }
@@ -92,6 +93,7 @@ def _row(scan: Scan, record: dict[str, Any], folder: Path) -> dict[str, Any]:
         "min_jacobian": record["jacobian"]["min"],
         "folds": record["jacobian"]["folds"],
         "inverse_consistency_mm": consistency["rms"],
+        "warnings": len(record["warnings"]),
         "converged": record["converged"],
         "status": record["status"],
     }

@@ -40,7 +40,12 @@ def chosen_scans(folder: Path | str, participants: Sequence[str] | None) -> list
     InputError
         There is none, or a participant has none.
     """
-    scans = find_scans(_raw(folder), "T1w")
+    if not Path(folder).is_dir():
+        raise InputError(f"INPUT: no folder {folder}; give the root of a BIDS data set")
+    try:
+        scans = find_scans(_raw(folder), "T1w")
+    except InputError as error:
+        raise InputError(str(error).replace("folder:", "INPUT:", 1)) from error
     if participants is None:
         return scans
     wanted = [name.removeprefix("sub-") for name in participants]

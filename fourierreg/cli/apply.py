@@ -1,10 +1,13 @@
 """`fourierreg apply`."""
 
+import sys
 from pathlib import Path
 
 from fourierreg.cli.common import read_affine_of, say_written
 from fourierreg.cli.options import COMMON, add_options
 from fourierreg.errors import InputError
+
+FAR = 10.0  # mm between the middles of two grids
 
 
 def add_to(commands):
@@ -100,6 +103,8 @@ def _image(options, result, target):
     written = ends[1]
     if options.reference is not None:
         written = read_geometry(options.reference, "--reference")
+    if options.affine is None:
+        _hint_at_affine(Geometry.of(image, "IMAGE"), ends[0], options)
     data, fill = np.asanyarray(image.dataobj), options.fill or 0.0
     if not options.labels:
         data = np.where(np.isnan(data), np.float32(fill), data)  # as SPM writes outside the brain
@@ -123,6 +128,24 @@ def _image(options, result, target):
     if moved.ndim == 4:
         copy_time(image.header, deformed.header)
     return lambda path: output.save_nifti(deformed, path)
+
+
+def _hint_at_affine(geometry, registered, options):
+    """Say so where an image has another position or extent than the one that was registered."""
+    import numpy as np
+
+    middles = [
+        (grid.matrix @ [*((np.array(grid.shape) - 1) / 2), 1.0])[:3]
+        for grid in (geometry, registered)
+    ]
+    apart = float(np.linalg.norm(middles[0] - middles[1]))
+    turned = np.abs(geometry.directions.T @ registered.directions).max(axis=0).min() < 0.999
+    if (apart > FAR or turned) and not options.quiet:
+        print(
+            "IMAGE: it lies elsewhere than the image that was registered; if it is the unprepared "
+            "scan, give its --affine",
+            file=sys.stderr,
+        )
 
 
 def _holds(dtype, value):

@@ -10,6 +10,12 @@ from fourierreg.errors import InputError
 
 COMPILING_SECONDS = 2  # after which it is said that code is being compiled
 
+INFERRED_FROM = {
+    "predictive": "held-out voxels",
+    "marginal": "the marginal posterior",
+    "joint": "the joint posterior",
+}
+
 _interruptions: list[int] = []  # received signals; compiled code may swallow their exception
 
 
@@ -44,6 +50,8 @@ def alpha_rows(result):
     interval = result.alpha_interval
     if interval is not None:
         rows.append(("95 % interval", f"{interval[0]:.3g} to {interval[1]:.3g}"))
+    if result.posterior is not None:
+        rows.append(("inferred from", INFERRED_FROM[result.posterior]))
     return [
         *rows,
         ("smoothing length", f"{result.smoothing_length:.1f} mm"),

@@ -23,8 +23,8 @@ def add_to(commands):
         "--save-registrations", action="store_true", help="keep the registration of every pair"
     )
     add_options(parser, *MODEL, "--sigma", "--decimation")
-    add_options(parser, "--posterior", choices=("marginal", "joint"), default="marginal")
-    add_options(parser, "--alpha0", default=3.0)
+    add_options(parser, "--posterior", default="marginal")
+    add_options(parser, "--alpha0")
     add_options(parser, *COMMON, "--backend")
     parser.set_defaults(run=run)
 

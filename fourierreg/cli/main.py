@@ -40,7 +40,10 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports errors in one line."""
+    """Reports errors in one line; takes no abbreviated options."""
+
+    def __init__(self, **options):
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -170,6 +170,7 @@ def _windowed(image, options, name):
 
     from fourierreg.image.geometry import Geometry
 
+    _hint_at_skull(image, options, name)
     if options.window is None:
         lowest = float(np.min(image.dataobj))
         if lowest < CT_LOWEST and not options.quiet:
@@ -186,6 +187,31 @@ def _windowed(image, options, name):
     if data.min() == data.max():
         raise InputError(f"--window: no voxel of {name} lies between {low:g} and {high:g}")
     return Geometry.of(image, name).image(data)
+
+
+def _hint_at_skull(image, options, name):
+    """Say so where the foreground is larger than a brain, as that of a head is."""
+    import numpy as np
+
+    from fourierreg.image.foreground import background_of
+    from fourierreg.image.geometry import Geometry
+    from fourierreg.preparation.brain import BRAIN_LITERS
+
+    if options.quiet or options.mask is not None:
+        return
+    grid = Geometry.of(image, name)
+    data = image.get_fdata(dtype=np.float32)
+    background = background_of(data)
+    if background.threshold < 0:  # of a crop, all of which is foreground
+        return
+    inside = background.foreground(data)
+    liters = float(np.mean(inside)) * float(np.prod(np.multiply(grid.shape, grid.spacing))) / 1e6
+    if liters > BRAIN_LITERS[1]:
+        print(
+            f"{name}: its foreground has {liters:.1f} liters, more than a brain: if it is a head, "
+            "strip the skull first and run `fourierreg prepare` (the guide says how, Raw scans)",
+            file=sys.stderr,
+        )
 
 
 def _mask_on(target, path):

@@ -71,6 +71,9 @@ def _predict_pair(options, model):
             print(json.dumps(_plain(found), indent=1))
         elif not options.quiet:
             print(f"α      {found.alpha:.3g}\nstatus {found.status}\ntime   {found.seconds:.2f} s")
+            note = model.card.get("cross_validation", {}).get("note")
+            if note:  # how it does on real pairs of unseen people
+                print(f"note   {note}")
             if options.output is not None:
                 print(f"written to {options.output}")
         return 0

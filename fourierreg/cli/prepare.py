@@ -58,10 +58,10 @@ def run(options):
     for report in reports:
         for text in report.get("warnings", []):
             print(f"warning: {report['image']}: {text}", file=sys.stderr)
+    for report in failed:
+        print(f"failed: {report['image']}: {report['error']}", file=sys.stderr)
     if options.json:
         print(json.dumps(reports, indent=1))
     elif not options.quiet:
-        for report in failed:
-            print(f"failed: {report['image']}: {report['error']}")
         print(f"{len(reports) - len(failed)} of {len(reports)} scans in {folder}")
     return 1 if failed else 0

@@ -87,7 +87,7 @@ def split_subjects(
     if counts[largest] < 2:
         raise InputError(
             f"subjects: {len(names)} are too few for {sum(f > 0 for f in fractions)} splits of at "
-            "least two subjects; give more, or use one split (fractions 1 0 0)"
+            "least two subjects; give more, or use one split (--fractions 1 0 0)"
         )
     order = np.random.default_rng(seed).permutation(len(names))
     bounds = np.cumsum(counts)

@@ -217,8 +217,10 @@ def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     except TypeError as error:
         raise InputError(f"settings: expected numbers, words and lists ({error})") from error
     fields = {name: plain.pop(name, None) for name in MODEL_KEYWORDS}
-    model = model_of(settings.get("model"), **fields).to_dict()
-    plain |= {name: model.pop(name) for name in MODEL_KEYWORDS if name in model}
-    if model:
-        plain["model"] = model
+    given = [settings.get("model"), *fields.values()]
+    if plain.get("posterior") != "predictive" or any(value is not None for value in given):
+        model = model_of(settings.get("model"), **fields).to_dict()
+        plain |= {name: model.pop(name) for name in MODEL_KEYWORDS if name in model}
+        if model:  # else it is that of the quality
+            plain["model"] = model
     return {name: value for name, value in plain.items() if value != parameters[name].default}

@@ -217,6 +217,7 @@ def registration_columns(pair: Pair, result: Registration, digests: Sequence[str
         "alpha_sd": result.alpha_sd,
         "converged": result.converged,
         "status": result.status,
+        "warnings": len(result.warnings),
         "shape": "x".join(map(str, result.domain.shape)),
         "spacing_mm": "x".join(f"{h:.6g}" for h in result.spacing),
         "modes": "x".join(map(str, metric.band.modes)),

@@ -3,6 +3,8 @@
 Matrices are 4 x 4 and map points of the template to points of the scan, in RAS mm as in nibabel.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,29 @@ def register_affine(
         SimpleITK fails.
     """
     sitk = checks.required("SimpleITK", "prepare")
+    with _one_thread(sitk):
+        return _register(sitk, template_geometry, template, geometry, data)
+
+
+@contextlib.contextmanager
+def _one_thread(sitk: Any) -> Iterator[None]:
+    """Several threads add up the metric in another order each time, and the affine differs."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _register(
+    sitk: Any,
+    template_geometry: Geometry,
+    template: np.ndarray,
+    geometry: Geometry,
+    data: np.ndarray,
+) -> np.ndarray:
+    """`register_affine` on the threads that are set."""
     fixed, moving = to_itk(template, template_geometry), to_itk(data, geometry)
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS

@@ -7,7 +7,7 @@ from typing import Any
 
 from fourierreg.labelling.folder import DONE, HEADER, read_table
 from fourierreg.results.evaluation import evaluate_label_run
-from fourierreg.results.ranking import rank_by_doubt
+from fourierreg.results.ranking import WARNED, rank_by_doubt
 from fourierreg.results.report_figures import alpha_figure, dice_figure, encoded, text_of
 
 SHOWN = 50  # registrations in the table of doubts
@@ -55,11 +55,11 @@ def group_content(title: str, created: str, rows: Sequence[Mapping[str, Any]]) -
         With "name", "alpha", "alpha_low", "alpha_high", "rms_displacement_mm" and "min_jacobian".
     """
     texts = [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
-    doubtful = sum(doubt.score == float("inf") for doubt in rank_by_doubt(rows))
+    doubtful = sum(doubt.score >= WARNED for doubt in rank_by_doubt(rows))
     return {
         "title": title,
         "created": created,
-        "status": f"{len(rows)} registrations, {doubtful} with warnings.",
+        "status": f"{len(rows)} registrations, {doubtful} with warnings or far from the others.",
         "success": not doubtful,
         "summary": [],
         "pictures": encoded([("α", *alpha_figure(texts))]) if rows else [],

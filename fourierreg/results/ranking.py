@@ -17,6 +17,7 @@ MEASURES = {
     "match": (-1, False, "images match little"),
     "dice": (-1, False, "labels overlap little"),
 }
+WARNED = 10.0  # score of a registration that converged with a warning
 LOW_JACOBIAN = 0.1  # worth a look whatever the others have
 
 
@@ -29,7 +30,8 @@ class Doubt(NamedTuple):
         In the given rows.
     score : float
         Largest distance from the median of the group in robust standard deviations, in the
-        doubtful direction; infinite where there are warnings or folds.
+        doubtful direction; infinite where it did not converge or folds, at least `WARNED` where
+        there are warnings.
     reasons : tuple of str
     """
 
@@ -44,8 +46,8 @@ def rank_by_doubt(rows: Sequence[Mapping[str, Any]]) -> list[Doubt]:
     Parameters
     ----------
     rows : sequence of mappings
-        With any of the keys of `MEASURES`, and "converged", "folds" and "status". Values may be
-        numbers or their text; empty ones do not count.
+        With any of the keys of `MEASURES`, and "converged", "warnings" (their number), "folds" and
+        "status". Values may be numbers or their text; empty ones do not count.
 
     Returns
     -------
@@ -55,9 +57,10 @@ def rank_by_doubt(rows: Sequence[Mapping[str, Any]]) -> list[Doubt]:
     found = []
     for index, row in enumerate(rows):
         reasons, score = [], 0.0
-        if str(row.get("converged", True)) == "False":
+        failed = str(row.get("converged", True)) == "False"
+        if failed or _number(row, "warnings") > 0:
             reasons.append(str(row.get("status") or "did not converge"))
-            score = np.inf
+            score = np.inf if failed else WARNED
         if _number(row, "folds") > 0:
             reasons.append(f"{_number(row, 'folds'):.0f} voxels fold")
             score = np.inf

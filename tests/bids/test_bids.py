@@ -156,3 +156,12 @@ def test_bad_requests_are_one_line(dataset, tmp_path, capsys, options, line):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and line in lines[0]
     assert main(["bids", str(dataset / "data"), str(dataset / "data"), "participant"]) == 2
+
+
+def test_a_wrong_input_is_named(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder in (tmp_path / "nowhere", empty):
+        assert main(["bids", str(folder), str(tmp_path / "out"), "participant"]) == 2
+        assert capsys.readouterr().err.startswith("fourierreg bids: INPUT: no ")
+    assert not (tmp_path / "out").exists()

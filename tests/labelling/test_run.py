@@ -423,3 +423,14 @@ def test_an_unreachable_scheduler_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fourierreg.data.cluster.CONNECT_SECONDS", 1)
     assert main(command(tmp_path, "--scheduler", "tcp://127.0.0.1:9")) == 2
     assert "no Dask scheduler answers" in capsys.readouterr().err
+
+
+def test_labels_may_be_those_of_held_out_voxels(tmp_path):
+    """In the model of `map_alpha`'s default quality; warnings are counted."""
+    make_pairs(tmp_path, 1, labels=False)
+    options = ["--posterior", "predictive", "--size", "24", "--workers", "1", "--quiet"]
+    out = tmp_path / "out"
+    assert main(["label", str(tmp_path / "pairs.csv"), "-o", str(out), *options]) == 0
+    row = read_table(out)[0]
+    assert row["state"] == "done" and float(row["power"]) == 1.5 and row["sigma"] == ""
+    assert int(row["warnings"]) >= 0

@@ -74,6 +74,13 @@ def test_the_affine_is_recovered(prepared, template, truth):
     assert np.sqrt((gap**2).sum(axis=1).mean()) < 2.0
 
 
+def test_a_second_preparation_is_the_same_to_the_bit(prepared, scan, template):
+    image, labels = scan
+    again = prepare_brain(image, labels=labels, template=template[0], size=40, spacing=3.0)
+    np.testing.assert_array_equal(again.transform, prepared.transform)
+    np.testing.assert_array_equal(again.image.get_fdata(), prepared.image.get_fdata())
+
+
 def test_the_image_is_normalized_on_the_cube(prepared):
     data = prepared.image.get_fdata(dtype=np.float32)
     assert data.shape == (40, 40, 40) and nib.aff2axcodes(prepared.image.affine) == ("R", "A", "S")
@@ -195,8 +202,8 @@ def test_the_command_resumes_and_its_affine_is_applied(tmp_path, template, scan,
     options = ["--template", str(tmp_path / "template.nii.gz"), "--size", "40", "--spacing", "3"]
     command = ["prepare", *scans, "-o", str(out), "--labels", *labels, *options]
     assert main(command) == 1
-    output = capsys.readouterr().out
-    assert "failed" in output and "1 of 2 scans" in output
+    said = capsys.readouterr()
+    assert "failed" in said.err and "1 of 2 scans" in said.out
     files = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     assert set(files) == {
         "sub-1.nii.gz", "sub-1_labels.nii.gz", "sub-1_affine.mat", "sub-1.json",

@@ -47,6 +47,13 @@ def test_what_is_unusual_comes_first_with_its_reason(change, reason):
     assert [d.row for d in rank_by_doubt(texts)] == [d.row for d in rank_by_doubt(group)]
 
 
+def test_a_warning_of_one_that_converged_is_a_doubt_too():
+    group = rows()
+    group[4] |= {"warnings": 1, "status": "Held-out voxels contradict this alpha."}
+    first = rank_by_doubt(group)[0]
+    assert first.row == 4 and first.reasons == ("Held-out voxels contradict this alpha.",)
+
+
 def test_warnings_come_before_what_is_merely_unusual():
     group = rows()
     group[2] |= {"alpha": 400.0}
