@@ -169,7 +169,7 @@ class Count:
             self.bar = tqdm(
                 desc=self.doing,
                 total=total,
-                initial=done - 1,
+                initial=max(done - 1, 0),
                 unit=f" {self.unit}",
                 disable=self.disable,
                 leave=False,

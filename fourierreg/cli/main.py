@@ -28,7 +28,7 @@ from fourierreg.errors import InputError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Options whose name differs from the argument of the function.
-ALIASES = {"out": ("output",), "folder": ("directory", "output")}
+ALIASES = {"out": ("output",), "path": ("output",), "folder": ("directory", "output")}
 EPILOG = """\
 examples:
   fourierreg demo

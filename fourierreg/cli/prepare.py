@@ -42,6 +42,7 @@ def run(options):
                 f"{name}: expected one per image, {len(options.images)}; got {len(given)}"
             )
     with Count("preparing", "scans", options) as progress:
+        progress(0, len(options.images))  # the first takes a minute
         reports = prepare_files(
             options.images,
             folder,

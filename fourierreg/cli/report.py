@@ -12,7 +12,13 @@ def add_to(commands):
     )
     parser.add_argument("directory", metavar="DIR", help="of map-alpha, register, demo or label")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.html")
-    add_options(parser, *LABELS, "--structures", *COMMON)
+    add_options(parser, *LABELS, "--structures")
+    parser.add_argument(
+        "--beside",
+        metavar="LABELS",
+        help="folder of a label run of comparable pairs: the α of this run among theirs",
+    )
+    add_options(parser, *COMMON)
     parser.set_defaults(run=run)
 
 
@@ -34,7 +40,8 @@ def run(options):
     if is_label_run(options.directory):
         refuse_labels_of_label_run(options)
     structures = None if options.structures is None else resolve_structures(options.structures)
-    text = render_report(options.directory, read_label_pair(options), structures)
+    labels = read_label_pair(options)
+    text = render_report(options.directory, labels, structures, options.beside)
     try:
         with atomic_write(target, "wb") as file:
             file.write(text.encode())

@@ -35,6 +35,17 @@ def ranking_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[
     ]
 
 
+def done_rows(folder: Path | str) -> list[dict[str, str]]:
+    """Rows of the finished pairs of a label run.
+
+    Raises
+    ------
+    InputError
+        The folder has no label table.
+    """
+    return [row for row in read_table(folder) if row["state"] == DONE]
+
+
 def _interval(row: Mapping[str, Any]) -> str:
     low, high = row.get("alpha_low"), row.get("alpha_high")
     return "" if low in (None, "") else f"{float(low):.3g} to {float(high or 'nan'):.3g}"
@@ -76,7 +87,7 @@ def label_run_content(folder: Path) -> dict[str, Any]:
     dice = evaluation.pop("dice", None)
     header = json.loads((folder / HEADER).read_text())
     settings = {**header.pop("settings"), **header}
-    rows = [row for row in read_table(folder) if row["state"] == DONE]
+    rows = done_rows(folder)
     pictures = [("α of all pairs", *alpha_figure(rows))] if rows else []
     if dice:
         pictures.append(("Overlap of labels, mean over pairs", *dice_figure(dice)))

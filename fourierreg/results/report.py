@@ -16,10 +16,11 @@ from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.registration.result import Registration
 from fourierreg.results.evaluation import evaluate_registration, is_label_run
 from fourierreg.results.folder import load_registration
-from fourierreg.results.group_report import group_content, label_run_content
+from fourierreg.results.group_report import done_rows, group_content, label_run_content
 from fourierreg.results.match_figures import flicker_figures, match_figure
 from fourierreg.results.report_figures import (
     RegistrationFigures,
+    beside_figure,
     dice_figure,
     encoded,
     png_data_url,
@@ -55,6 +56,7 @@ def render_report(
     folder: Path | str,
     labels: tuple[Any, Any] | None = None,
     structures: Structures | None = None,
+    beside: Path | str | None = None,
 ) -> str:
     """HTML report of the output folder of `map-alpha`, `register`, `demo` or `label`.
 
@@ -65,6 +67,8 @@ def render_report(
         For Dice overlap, if the registration was run without labels.
     structures : dict, optional
         Merged structures; by default every label.
+    beside : path, optional
+        Folder of a label run of comparable pairs, among whose α that of the registration is shown.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def render_report(
     if is_label_run(folder):
         content = label_run_content(Path(folder))
     else:
-        content = _registration_content(Path(folder), labels, structures)
+        content = _registration_content(Path(folder), labels, structures, beside)
     return _rendered(environment, content)
 
 
@@ -118,7 +122,10 @@ def _template_environment() -> Any:
 
 
 def _registration_content(
-    folder: Path, labels: tuple[Any, Any] | None, structures: Structures | None
+    folder: Path,
+    labels: tuple[Any, Any] | None,
+    structures: Structures | None,
+    beside: Path | str | None,
 ) -> dict[str, Any]:
     """Content of the page of one registration."""
     path = folder / RESULT
@@ -141,6 +148,8 @@ def _registration_content(
         ("The deformation", *figures.deformation()),
         ("The search for α", *search_figure(result)),
     ]
+    if beside is not None:
+        pictures.append(("α beside that of other pairs", *beside_figure(result, done_rows(beside))))
     if dice:
         pictures.append(("Overlap of labels", *dice_figure(dice)))
     return {

@@ -221,3 +221,21 @@ def alpha_figure(rows: Sequence[Mapping[str, str]]) -> Figure:
     right.errorbar(displacement, alpha, yerr=errors, **style)
     right.set(xlabel="rms displacement, mm")
     return figure, ""
+
+
+def beside_figure(result: Registration, rows: Sequence[Mapping[str, str]]) -> Figure:
+    """α of a registration among those of the pairs of a label run."""
+    figure, _ = alpha_figure(rows)
+    shown: Any = result
+    for axes, label in zip(figure.axes, ("this pair", None), strict=True):
+        axes.axhline(shown.alpha, color="#D55E00", label=label)
+        if shown.alpha_interval is not None and np.all(np.isfinite(shown.alpha_interval)):
+            axes.axhspan(*shown.alpha_interval, color="#D55E00", alpha=0.15)
+    figure.axes[0].legend()
+    alphas = numeric_column(rows, "alpha")
+    share = 100 * float(np.mean(alphas < shown.alpha))
+    powers = {float(row["power"]) for row in rows}
+    note = f"{share:.0f} % of {len(rows)} pairs have a smaller α."
+    if powers != {shown.metric.power}:
+        note += " Their model is another one (exponent c), so that the values do not compare."
+    return figure, note

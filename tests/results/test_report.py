@@ -112,6 +112,18 @@ def test_the_report_of_a_label_run_has_its_results(tmp_path):
     assert f"{float(rows[0]['alpha']):.5g}" in text and "600" in text
 
 
+def test_alpha_is_shown_beside_that_of_comparable_pairs(run, tmp_path):
+    home = tmp_path / "pair"
+    home.mkdir()
+    source, target = map(str, write_pair(home))
+    options = {"size": 24, "modes": 6, "num_steps": 3, "workers": 1}
+    fourierreg.label_pairs([Pair(source, target)], tmp_path / "labels", **options)
+    before = len(pictures_of(render_report(run / "run")))
+    text = render_report(run / "run", beside=tmp_path / "labels")
+    assert len(pictures_of(text)) == before + 1
+    assert "of 1 pairs have a smaller α" in text and "do not compare" not in text
+
+
 @pytest.mark.parametrize(
     ("directory", "output", "line"),
     [
