@@ -40,12 +40,16 @@ def chosen_scans(folder: Path | str, participants: Sequence[str] | None) -> list
     InputError
         There is none, or a participant has none.
     """
-    if not Path(folder).is_dir():
+    root = Path(folder)
+    if not root.is_dir():
         raise InputError(f"INPUT: no folder {folder}; give the root of a BIDS data set")
-    try:
-        scans = find_scans(_raw(folder), "T1w")
-    except InputError as error:
-        raise InputError(str(error).replace("folder:", "INPUT:", 1)) from error
+    # Not below derivatives/ and sourcedata/, whose T1w images are not scans.
+    people = sorted(path for path in root.glob("sub-*") if path.is_dir())
+    scans = [scan for path in people for scan in _scans_of(path)]
+    if not scans:
+        raise InputError(
+            f"INPUT: no T1w images in folders sub-* of {folder}; give the root of a BIDS data set"
+        )
     if participants is None:
         return scans
     wanted = [name.removeprefix("sub-") for name in participants]
@@ -58,12 +62,14 @@ def chosen_scans(folder: Path | str, participants: Sequence[str] | None) -> list
     return [scan for scan in scans if scan.subject in wanted]
 
 
-def _raw(folder: Path | str) -> Path:
-    """The data set; its derivatives hold T1w images too, which are not scans."""
-    path = Path(folder)
-    if (path / "derivatives").is_dir() and not list(path.glob("sub-*")):
-        raise InputError(f"INPUT: no folders sub-* in {path}; give the root of a BIDS data set")
-    return path
+def _scans_of(folder: Path) -> list[Scan]:
+    """T1w scans of a person; none where there is no such file."""
+    if not list(folder.rglob("*_T1w.nii*")):
+        return []
+    try:
+        return find_scans(folder, "T1w")
+    except InputError as error:
+        raise InputError(str(error).replace("folder:", "INPUT:", 1)) from error
 
 
 def find_mask(scan: Scan, folders: Sequence[Path]) -> Path | None:

@@ -135,6 +135,14 @@ def test_the_group_has_a_table_and_a_page(dataset, output):
     assert "sub-01_ses-a" in page and "order of doubt" in page
 
 
+def test_images_of_other_programs_below_the_data_set_are_no_scans(dataset):
+    derived = dataset / "data" / "derivatives" / "other" / "sub-02" / "anat"
+    save(np.ones((4, 4, 4), np.float32), np.eye(4), derived / "sub-02_desc-preproc_T1w.nii.gz")
+    scans = chosen_scans(dataset / "data", None)
+    assert [scan.subject for scan in scans] == ["01", "02", "03"]
+    assert not any("derivatives" in scan.image for scan in scans)
+
+
 def test_masks_in_other_spaces_are_not_taken(dataset):
     scan = chosen_scans(dataset / "data", ["02"])[0]
     path = find_mask(scan, [dataset / "data" / "derivatives"])
