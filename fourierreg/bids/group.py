@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fourierreg.atomic import atomic_write
-from fourierreg.bids.names import prefix, run_folder, write_json
+from fourierreg.bids.names import T1w, run_folder, write_json
 from fourierreg.data.nifti import read_image
-from fourierreg.data.scans import Scan
 from fourierreg.errors import InputError
 from fourierreg.image.metrics import inverse_consistency
 from fourierreg.results.folder import load_registration
+from fourierreg.results.record import RECORD
 from fourierreg.results.report import render_group
 
 COLUMNS = {
@@ -32,7 +32,7 @@ COLUMNS = {
 }
 
 
-def write_group(output: Path, scans: Sequence[Scan]) -> list[str]:
+def write_group(output: Path, scans: Sequence[T1w]) -> list[str]:
     """Write ``group_T1w.tsv``, its description and ``group_T1w.html``.
 
     Returns
@@ -47,15 +47,18 @@ def write_group(output: Path, scans: Sequence[Scan]) -> list[str]:
     MissingDependencyError
         jinja2 or matplotlib is not installed.
     """
-    done = [scan for scan in scans if (run_folder(output, scan) / "result.json").exists()]
-    if not done:
+    rows, created, missing = [], [], []
+    for scan in scans:
+        folder = run_folder(output, scan)
+        try:
+            record = json.loads((folder / RECORD).read_text())
+            rows.append(_row(scan, record, folder))
+            created.append(record["created"])
+        except (OSError, ValueError):  # not there, or not readable
+            missing.append(scan.prefix)
+    if not rows:
         raise InputError(f"OUTPUT: no registration in {output}; run the participant level first")
-    records = [json.loads((run_folder(output, s) / "result.json").read_text()) for s in done]
-    rows = [
-        _row(scan, record, run_folder(output, scan))
-        for scan, record in zip(done, records, strict=True)
-    ]
-    page = render_group("T1w scans to a template", max(r["created"] for r in records), rows)
+    page = render_group("T1w scans to a template", max(created), rows)
     lines = ["\t".join(COLUMNS)] + ["\t".join(_cell(row[name]) for name in COLUMNS) for row in rows]
     with atomic_write(output / "group_T1w.tsv") as file:
         file.write("\n".join(lines) + "\n")
@@ -64,7 +67,7 @@ def write_group(output: Path, scans: Sequence[Scan]) -> list[str]:
     )
     with atomic_write(output / "group_T1w.html", "wb") as file:
         file.write(page.encode())
-    return [prefix(scan) for scan in scans if scan not in done]
+    return missing
 
 
 def _cell(value: Any) -> str:
@@ -73,7 +76,7 @@ def _cell(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def _row(scan: Scan, record: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _row(scan: T1w, record: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Row of the table of a registered scan."""
     result = load_registration(folder)
     target = np.asarray(read_image(folder / "target.nii.gz", "target").dataobj)
@@ -82,18 +85,28 @@ def _row(scan: Scan, record: dict[str, Any], folder: Path) -> dict[str, Any]:
     consistency = inverse_consistency(
         result.displacement, result.inverse_displacement, result.spacing
     )
+    match = _correlation(np.asarray(result.deformed)[inside], target[inside])
     low, high = record["alpha_interval_95"] or (None, None)
     return {
-        "name": prefix(scan),
+        "name": scan.prefix,
         "alpha": record["alpha"],
         "alpha_low": low,
         "alpha_high": high,
-        "match": float(np.corrcoef(np.asarray(result.deformed)[inside], target[inside])[0, 1]),
-        "rms_displacement_mm": float(np.sqrt(np.mean(distance[inside] ** 2))),
+        "match": match,
+        "rms_displacement_mm": float(np.sqrt(np.mean(distance[inside] ** 2))) if match else None,
         "min_jacobian": record["jacobian"]["min"],
         "folds": record["jacobian"]["folds"],
         "inverse_consistency_mm": consistency["rms"],
-        "warnings": len(record["warnings"]),
+        "warnings": len(record["warnings"]) + (match is None),
         "converged": record["converged"],
-        "status": record["status"],
+        "status": " ".join(record["warnings"]) or record["status"]
+        if match is not None
+        else "The deformed scan and the template do not overlap.",
     }
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Correlation of two sets of voxels; None where there is none."""
+    if a.size < 2 or a.std() == 0 or b.std() == 0:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])

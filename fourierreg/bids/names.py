@@ -1,51 +1,72 @@
 """Names of files by the Brain Imaging Data Structure, and what describes a derivative data set."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fourierreg import __version__
 from fourierreg.atomic import atomic_write
-from fourierreg.data.scans import Scan, find_scans
 from fourierreg.errors import InputError
 
 BIDS_VERSION = "1.10.0"
 MASK_SUFFIX = "_desc-brain_mask.nii.gz"
+RAW = "raw"  # name of the data set in links to its files
 RUNS = Path("sourcedata") / "fourierreg"  # folders of the runs, which are not named by the standard
 
 
-def prefix(scan: Scan) -> str:
-    """Entities of a scan: ``sub-01`` or ``sub-01_ses-2``."""
-    session = f"_ses-{scan.session}" if scan.session else ""
-    return f"sub-{scan.subject}{session}"
+class T1w(NamedTuple):
+    """A T1w scan of a data set.
+
+    Attributes
+    ----------
+    subject, session : str
+        The latter may be empty.
+    prefix : str
+        Its entities, as its derivatives are named: ``sub-01_ses-2_run-1``.
+    image, relative : str
+        Path, and path from the root of the data set.
+    """
+
+    subject: str
+    session: str
+    prefix: str
+    image: str
+    relative: str
 
 
-def derivatives(output: Path, scan: Scan, kind: str) -> Path:
+def derivatives(output: Path, scan: T1w, kind: str) -> Path:
     """Folder of a scan's derivatives of a kind: ``sub-01[/ses-2]/anat``."""
     session = [f"ses-{scan.session}"] if scan.session else []
     return Path(output, f"sub-{scan.subject}", *session, kind)
 
 
-def run_folder(output: Path, scan: Scan) -> Path:
+def run_folder(output: Path, scan: T1w) -> Path:
     """Folder of the registration of a scan."""
-    return output / RUNS / prefix(scan)
+    return output / RUNS / scan.prefix
 
 
-def chosen_scans(folder: Path | str, participants: Sequence[str] | None) -> list[Scan]:
-    """T1w scans of a BIDS data set, of some participants or all.
+def entities(name: str) -> dict[str, str]:
+    """Entities of a file name: ``sub-01_run-1_T1w.nii.gz`` has sub and run."""
+    parts = (part.partition("-") for part in name.split(".")[0].split("_"))
+    return {key: value for key, dash, value in parts if dash}
+
+
+def chosen_scans(folder: Path | str, participants: Sequence[str] | None) -> list[T1w]:
+    """T1w scans in the folders ``sub-*`` of a BIDS data set, of some participants or all.
 
     Raises
     ------
     InputError
         There is none, or a participant has none.
     """
-    root = Path(folder)
+    root = Path(os.path.abspath(folder))
     if not root.is_dir():
         raise InputError(f"INPUT: no folder {folder}; give the root of a BIDS data set")
     # Not below derivatives/ and sourcedata/, whose T1w images are not scans.
     people = sorted(path for path in root.glob("sub-*") if path.is_dir())
-    scans = [scan for path in people for scan in _scans_of(path)]
+    scans = [scan for path in people for scan in _scans_of(root, path)]
     if not scans:
         raise InputError(
             f"INPUT: no T1w images in folders sub-* of {folder}; give the root of a BIDS data set"
@@ -62,23 +83,31 @@ def chosen_scans(folder: Path | str, participants: Sequence[str] | None) -> list
     return [scan for scan in scans if scan.subject in wanted]
 
 
-def _scans_of(folder: Path) -> list[Scan]:
-    """T1w scans of a person; none where there is no such file."""
-    if not list(folder.rglob("*_T1w.nii*")):
-        return []
-    try:
-        return find_scans(folder, "T1w")
-    except InputError as error:
-        raise InputError(str(error).replace("folder:", "INPUT:", 1)) from error
+def _scans_of(root: Path, folder: Path) -> list[T1w]:
+    """T1w scans of a person."""
+    found = []
+    for path in sorted(folder.rglob("*_T1w.nii*")):
+        own = entities(path.name)
+        if own.get("sub") == folder.name.removeprefix("sub-"):
+            stem, relative = path.name.partition("_T1w.")[0], path.relative_to(root).as_posix()
+            found.append(T1w(own["sub"], own.get("ses", ""), stem, str(path), relative))
+    return found
 
 
-def find_mask(scan: Scan, folders: Sequence[Path]) -> Path | None:
-    """Brain mask of a scan in its own space, in derivatives of other programs, or None."""
+def find_mask(scan: T1w, folders: Sequence[Path]) -> Path | None:
+    """Brain mask of a scan in its own space, in derivatives of other programs, or None.
+
+    A mask may name fewer entities than the scan (``run``, ``acq``), but no other ones and no other
+    values; the one that names most is taken.
+    """
+    own, found = {**entities(scan.prefix), "desc": "brain"}, []
     for folder in folders:
-        for path in sorted(folder.rglob(f"{prefix(scan)}*{MASK_SUFFIX}")):
-            if "_space-" not in path.name:
-                return path
-    return None
+        for path in sorted(folder.rglob(f"*{MASK_SUFFIX}")):
+            named = entities(path.name)
+            same = all(own.get(key) == value for key, value in named.items())
+            if same and all(named.get(key) == own.get(key) for key in ("sub", "ses")):
+                found.append((-len(named), path))
+    return min(found)[1] if found else None
 
 
 def describe_dataset(output: Path, source: Path) -> None:
@@ -94,6 +123,7 @@ def describe_dataset(output: Path, source: Path) -> None:
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "fourierreg", "Version": __version__}],
             "SourceDatasets": [{"URL": source.resolve().as_uri()}],
+            "DatasetLinks": {RAW: source.resolve().as_uri()},
         },
     )
 

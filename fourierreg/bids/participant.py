@@ -1,15 +1,15 @@
 """One T1w scan: prepared, registered to a template at its own α, written by standard names."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fourierreg.bids.names import derivatives, prefix, run_folder, write_json
+from fourierreg.bids.names import RAW, T1w, derivatives, run_folder, write_json
 from fourierreg.data.affines import read_affine
 from fourierreg.data.nifti import read_geometry, read_image
-from fourierreg.data.scans import Scan
 from fourierreg.data.template import FIELD_OF_VIEW, cube_around, icbm2009c
 from fourierreg.errors import InputError
 from fourierreg.image.foreground import foreground_scale
@@ -67,50 +67,61 @@ def template_space(path: str | None, name: str | None, size: int) -> Space:
 
 
 def register_scan(
-    scan: Scan,
+    scan: T1w,
     mask: Path | None,
     output: Path,
     space: Space,
     quality: str,
     arguments: list[str],
     callback: Callable[[Any], object] | None = None,
-) -> bool:
+) -> tuple[bool, list[str]]:
     """Prepare a scan, infer α, register it to a template, and write its derivatives.
 
-    Returns whether that was done; False where an earlier run has done it.
+    Returns whether that was done, False where an earlier run has done it, and the warnings.
 
     Raises
     ------
     InputError
         The scan cannot be read or prepared, does not look skull-stripped and has no mask, or has
-        results of other inputs.
+        results of other inputs or options.
     """
     folder = make_output_folder(run_folder(output, scan))
     with claimed(folder):
-        prepared, scan_affine = _prepare(scan, mask, folder, space)
+        prepared, scan_affine, warnings = _prepare(scan, mask, folder, space)
+        parameters = {"quality": quality, "space": space.name}
         if (folder / RECORD).exists():  # written last
-            return False
+            record = json.loads((folder / RECORD).read_text())
+            if record["parameters"] != parameters:
+                raise InputError(
+                    f"{scan.prefix} was registered with other options; give another OUTPUT, or "
+                    f"remove {folder}"
+                )
+            return False, record["warnings"]
         source = read_image(prepared, "source")
         result = map_alpha(source, space.brain, quality=quality, callback=callback)
-        files = {"source": str(prepared), "target": space.path}
-        inputs = {
-            name: {**input_record(path), "divided_by": scale}
-            for (name, path), scale in zip(files.items(), result.scales, strict=True)
-            if path is not None
-        }
-        record = result_record(result, inputs, {"quality": quality}, arguments)
         save_nifti(space.brain, folder / "target.nii.gz")
+        paths = {"source": prepared, "target": folder / "target.nii.gz"}
+        inputs: dict[str, Any] = {
+            name: {**input_record(path), "divided_by": scale}
+            for (name, path), scale in zip(paths.items(), result.scales, strict=True)
+        }
+        if space.path is not None:
+            inputs["template"] = input_record(space.path)
+        record = result_record(result, inputs, parameters, arguments)
+        record["warnings"] = [*record["warnings"], *warnings]
         data = [
             image.get_fdata() / scale  # both on the cube
             for image, scale in zip((source, space.brain), result.scales, strict=True)
         ]
         _write_derivatives(scan, output, space, result, scan_affine, record)
         write_results(folder, result, data[0], data[1], record)
-        return True
+        return True, record["warnings"]
 
 
-def _prepare(scan: Scan, mask: Path | None, folder: Path, space: Space) -> tuple[Path, np.ndarray]:
-    """File of the prepared scan, and the affine from the template's space to the scan."""
+def _prepare(
+    scan: T1w, mask: Path | None, folder: Path, space: Space
+) -> tuple[Path, np.ndarray, list[str]]:
+    """File of the prepared scan, the affine from the template's space to the scan, and warnings."""
     report = prepare_files(
         [scan.image],
         folder,
@@ -120,20 +131,20 @@ def _prepare(scan: Scan, mask: Path | None, folder: Path, space: Space) -> tuple
     )[0]
     if "error" in report:
         raise InputError(report["error"])
-    stripped = [text for text in report["warnings"] if "skull" not in text]
+    warnings = [text for text in report["warnings"] if "skull" not in text]
     stem = Path(scan.image).name.removesuffix(".gz").removesuffix(".nii")
-    if len(stripped) < len(report["warnings"]):
+    if len(warnings) < len(report["warnings"]):
         for path in folder.glob(f"{stem}*"):  # prepared anew once there is a mask
             path.unlink()
         raise InputError(
-            f"{scan.image} does not look skull-stripped, and no {prefix(scan)}*_desc-brain_mask "
+            f"{scan.image} does not look skull-stripped, and no {scan.prefix}_desc-brain_mask "
             "was found: strip it (SynthStrip, HD-BET) and give the folder of masks (--masks)"
         )
-    return folder / f"{stem}.nii.gz", read_affine(folder / f"{stem}_affine.mat")
+    return folder / f"{stem}.nii.gz", read_affine(folder / f"{stem}_affine.mat"), warnings
 
 
 def _write_derivatives(
-    scan: Scan,
+    scan: T1w,
     output: Path,
     space: Space,
     result: Registration,
@@ -142,12 +153,12 @@ def _write_derivatives(
 ) -> None:
     """Transforms between scan and template, the deformed scan, and what describes them."""
     folder = make_output_folder(derivatives(output, scan, "anat"))
-    name, native = prefix(scan), read_geometry(scan.image, "scan")
+    name, native = scan.prefix, read_geometry(scan.image, "scan")
     grid = native if max(native.shape) <= INVERSE_SIZE else native.resized(INVERSE_SIZE)
     to_template = point_map(result, moving=native, moving_affine=affine)
     to_scan = point_map(result, inverse=True, grid=grid, grid_affine=affine)
     description = {
-        "Sources": [scan.image],
+        "Sources": [f"bids:{RAW}:{scan.relative}"],
         "Regularization": {
             "alpha": record["alpha"],
             "alpha_interval_95": record["alpha_interval_95"],
@@ -162,4 +173,7 @@ def _write_derivatives(
     deformed = scalar_image(result.deformed, Geometry.of(space.brain), np.float32)
     stem = f"{name}_space-{space.name}_desc-preproc_T1w"
     save_nifti(deformed, folder / f"{stem}.nii.gz")
-    write_json(folder / f"{stem}.json", {**description, "SkullStripped": True})
+    own: dict[str, Any] = {**description, "SkullStripped": True}
+    if space.path is not None:
+        own["SpatialReference"] = Path(space.path).resolve().as_uri()
+    write_json(folder / f"{stem}.json", own)

@@ -8,6 +8,7 @@ from fourierreg.cli.options import COMMON, add_options
 from fourierreg.errors import InputError
 
 FAR = 10.0  # mm between the middles of two grids
+FAR_ALIGNED = 60.0  # of a scan after its affine, whose field of view may be lopsided
 
 
 def add_to(commands):
@@ -134,18 +135,21 @@ def _hint_at_affine(geometry, registered, options):
     """Say so where an image has another position or extent than the one that was registered."""
     import numpy as np
 
-    middles = [
-        (grid.matrix @ [*((np.array(grid.shape) - 1) / 2), 1.0])[:3]
-        for grid in (geometry, registered)
-    ]
-    apart = float(np.linalg.norm(middles[0] - middles[1]))
     turned = np.abs(geometry.directions.T @ registered.directions).max(axis=0).min() < 0.999
-    if (apart > FAR or turned) and not options.quiet:
+    if (_apart(geometry, registered) > FAR or turned) and not options.quiet:
         print(
             "IMAGE: it lies elsewhere than the image that was registered; if it is the unprepared "
             "scan, give its --affine",
             file=sys.stderr,
         )
+
+
+def _apart(grid, other):
+    """Distance between the middles of two grids, mm."""
+    import numpy as np
+
+    middles = [(g.matrix @ [*((np.array(g.shape) - 1) / 2), 1.0])[:3] for g in (grid, other)]
+    return float(np.linalg.norm(middles[0] - middles[1]))
 
 
 def _holds(dtype, value):
@@ -159,4 +163,13 @@ def _in_common_space(geometry, path, name, fixed):
     """Geometry of a scan in the space of the registration, where an affine leads there; `fixed` is
     the grid of the run's own image."""
     matrix = read_affine_of(path, name, geometry, fixed)
-    return geometry if matrix is None else geometry.aligned_by(matrix)
+    if matrix is None:
+        return geometry
+    aligned = geometry.aligned_by(matrix)
+    if _apart(aligned, fixed) > FAR_ALIGNED:
+        print(
+            f"{name}: with it the scan lies {_apart(aligned, fixed):.0f} mm from the image of the "
+            "run; a matrix of flirt is taken as one whose -ref has the grid of that image",
+            file=sys.stderr,
+        )
+    return aligned

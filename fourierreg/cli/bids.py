@@ -47,7 +47,7 @@ def run(options):
 
 def _participants(options, scans, output):
     """Register scans one by one; a scan that fails does not stop the others."""
-    from fourierreg.bids.names import describe_dataset, find_mask, prefix
+    from fourierreg.bids.names import describe_dataset, find_mask
     from fourierreg.bids.participant import register_scan, template_space
     from fourierreg.results.folder import make_output_folder
 
@@ -61,8 +61,8 @@ def _participants(options, scans, output):
     failed = 0
     for number, scan in enumerate(scans, start=1):
         try:
-            with Progress(f"{prefix(scan)}, {number} of {len(scans)}", options) as progress:
-                new = register_scan(
+            with Progress(f"{scan.prefix}, {number} of {len(scans)}", options) as progress:
+                new, warnings = register_scan(
                     scan,
                     find_mask(scan, folders),
                     output,
@@ -73,10 +73,12 @@ def _participants(options, scans, output):
                 )
         except (ValueError, RuntimeError, OSError) as error:
             failed += 1
-            print(f"{prefix(scan)} failed: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"{scan.prefix} failed: {' '.join(str(error).split())}", file=sys.stderr)
             continue
         if not options.quiet:
-            print(f"{prefix(scan)}: {'done' if new else 'done before'}", flush=True)
+            print(f"{scan.prefix}: {'done' if new else 'done before'}", flush=True)
+        for text in warnings:
+            print(f"{scan.prefix}: warning: {text}", file=sys.stderr)
     if not options.quiet:
         print(f"{len(scans) - failed} of {len(scans)} scans in {output}")
     return 1 if failed else 0

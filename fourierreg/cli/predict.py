@@ -97,6 +97,11 @@ def _write(options, model, found):
         **values,
     }
     folder = output.make_output_folder(options.output)
+    if (folder / output.VELOCITY).exists():
+        raise InputError(
+            f"--output: {folder} has a registration, which is not of this prediction; choose "
+            "another folder"
+        )
     try:
         with output.claimed(folder):
             write_record(folder, record)

@@ -143,7 +143,6 @@ def _unseen_record(
     name = "test" if splits["test"] else "validation"
     predicted = predict_log_alpha(model, splits[name], conditions.shape, output)
     truth = np.log([example.alpha for example in splits[name]])
-    held_out = [example for unseen in SPLITS[1:] for example in splits[unseen]]
     features = [
         np.concatenate(
             [features_of(model, splits[part], conditions.shape) for part in parts if splits[part]]
@@ -152,7 +151,7 @@ def _unseen_record(
     ]
     return {
         "interval": {"from": f"{name} split", **conformal_half_width(predicted - truth)},
-        "novelty": describe(*features) if held_out else None,
+        "novelty": describe(*features),
     }
 
 

@@ -60,7 +60,10 @@ def describe(training: np.ndarray, held_out: np.ndarray) -> dict[str, Any] | Non
         "threshold": 1.0,
     }
     scores = [novelty(record, row) for row in held_out]
-    record["threshold"] = float(np.quantile(scores, 1 - RATE))
+    threshold = float(np.quantile(scores, 1 - RATE))
+    if not threshold > 0:  # features that do not vary
+        return None
+    record["threshold"] = threshold
     record["held_out_pairs"] = len(held_out)
     return record
 

@@ -89,13 +89,18 @@ def assemble(
         status=" ".join(warnings) or _success(state, interval, budgeted),
         warnings=tuple(warnings),
         posterior=posterior,
-        held_out=None if held_out is None else tuple(sorted(held_out.items())),
+        held_out=None if held_out is None else _finite(held_out),
         seconds=time.perf_counter() - began,
         domain=domain,
         geometry=inputs.geometry,
         source_geometry=inputs.source_geometry,
         scales=inputs.scales,
     )
+
+
+def _finite(losses):
+    """Losses by α, sorted, without those of fits that failed."""
+    return tuple(sorted(pair for pair in losses.items() if math.isfinite(pair[1])))
 
 
 def _deformed(state, inputs, displacement):

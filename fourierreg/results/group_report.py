@@ -70,7 +70,7 @@ def group_content(title: str, created: str, rows: Sequence[Mapping[str, Any]]) -
     return {
         "title": title,
         "created": created,
-        "status": f"{len(rows)} registrations, {doubtful} with warnings or far from the others.",
+        "status": f"{len(rows)} registrations, {doubtful} with warnings.",
         "success": not doubtful,
         "summary": [],
         "pictures": encoded([("α", *alpha_figure(texts))]) if rows else [],

@@ -7,15 +7,16 @@ import numpy as np
 
 MIN_GROUP = 5  # registrations, below which none is unusual
 UNUSUAL = 3.5  # robust standard deviations from the median
-# Measure: the sign of what is doubtful (0: either), whether in the logarithm, and what to say.
+# Measure: the sign of what is doubtful (0: either), whether in the logarithm, the least spread that
+# counts, and what to say.
 MEASURES = {
-    "min_jacobian": (-1, False, "smallest Jacobian determinant"),
-    "interval_width": (1, False, "wide interval of α"),
-    "alpha": (0, True, "α unlike the others"),
-    "rms_displacement_mm": (1, True, "large displacements"),
-    "inverse_consistency_mm": (1, True, "inverse inconsistent"),
-    "match": (-1, False, "images match little"),
-    "dice": (-1, False, "labels overlap little"),
+    "min_jacobian": (-1, False, 0.02, "smallest Jacobian determinant"),
+    "interval_width": (1, False, 0.1, "wide interval of α"),
+    "alpha": (0, True, 0.05, "α unlike the others"),
+    "rms_displacement_mm": (1, True, 0.05, "large displacements"),
+    "inverse_consistency_mm": (1, False, 0.01, "inverse inconsistent"),
+    "match": (-1, False, 0.005, "images match little"),
+    "dice": (-1, False, 0.005, "labels overlap little"),
 }
 WARNED = 10.0  # score of a registration that converged with a warning
 LOW_JACOBIAN = 0.1  # worth a look whatever the others have
@@ -66,18 +67,18 @@ def rank_by_doubt(rows: Sequence[Mapping[str, Any]]) -> list[Doubt]:
             score = np.inf
         elif _number(row, "min_jacobian") < LOW_JACOBIAN:
             reasons.append(f"smallest Jacobian determinant {_number(row, 'min_jacobian'):.2f}")
-        for name, (_, _, text) in MEASURES.items():
+        for name, (*_, text) in MEASURES.items():
             distance = scores[name][index]
             if distance > UNUSUAL and not (name == "min_jacobian" and reasons):
                 reasons.append(f"{text} ({distance:.1f} sd)")
-            score = max(score, float(np.nan_to_num(distance)))
+            score = max(score, min(float(np.nan_to_num(distance)), 0.99 * WARNED))
         found.append(Doubt(index, score, tuple(reasons)))
     return sorted(found, key=lambda doubt: (-doubt.score, -len(doubt.reasons), doubt.row))
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     """Distances from the median of a measure in robust standard deviations; 0 in small groups."""
-    sign, logarithmic, _ = MEASURES[name]
+    sign, logarithmic, least, _ = MEASURES[name]
     values = np.array([_number(row, name) for row in rows], dtype=float)
     if logarithmic:
         values = np.log(np.where(values > 0, values, np.nan))
@@ -86,7 +87,7 @@ def _scores(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
         return np.zeros(len(rows))
     center = np.median(known)
     spread = 1.4826 * np.median(np.abs(known - center))
-    distances = (values - center) / max(spread, 1e-6 * max(1.0, abs(center)))
+    distances = (values - center) / max(spread, least)
     return np.abs(distances) if sign == 0 else sign * distances
 
 

@@ -150,6 +150,43 @@ def test_masks_in_other_spaces_are_not_taken(dataset):
 
 
 @pytest.mark.parametrize(
+    ("scan", "masks", "expected"),
+    [
+        ("sub-1", ["sub-10", "sub-1", "sub-1_ses-2"], "sub-1"),
+        ("sub-1_ses-1", ["sub-1_ses-10", "sub-1", "sub-1_ses-1_task-rest"], None),
+        ("sub-1_run-2", ["sub-1_run-1", "sub-1", "sub-1_run-2"], "sub-1_run-2"),
+        ("sub-1_run-2", ["sub-1_run-1", "sub-1"], "sub-1"),
+    ],
+)
+def test_a_mask_is_that_of_the_scan_or_none(tmp_path, scan, masks, expected):
+    folder = tmp_path / "sub-1" / "anat"
+    folder.mkdir(parents=True)
+    (folder / f"{scan}_T1w.nii.gz").touch()
+    for name in masks:
+        (tmp_path / f"{name}_desc-brain_mask.nii.gz").touch()
+    found = find_mask(chosen_scans(tmp_path, ["1"])[0], [tmp_path])
+    assert (found and found.name) == (expected and f"{expected}_desc-brain_mask.nii.gz")
+
+
+def test_runs_of_a_person_are_scans_of_their_own(tmp_path):
+    folder = tmp_path / "sub-2" / "ses-1" / "anat"
+    folder.mkdir(parents=True)
+    for run in (1, 2):
+        (folder / f"sub-2_ses-1_run-{run}_T1w.nii.gz").touch()
+    scans = chosen_scans(tmp_path, None)
+    assert [scan.prefix for scan in scans] == ["sub-2_ses-1_run-1", "sub-2_ses-1_run-2"]
+    assert scans[0].relative == "sub-2/ses-1/anat/sub-2_ses-1_run-1_T1w.nii.gz"
+
+
+def test_results_of_other_options_are_not_taken_for_these(dataset, output, capsys):
+    command = ["bids", str(dataset / "data"), str(output), "participant", *OPTIONS]
+    command += ["--template", str(dataset / "template.nii.gz"), "--participant-label", "02"]
+    command[command.index("fast")] = "default"
+    assert main(command) == 1
+    assert "sub-02 was registered with other options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("options", "line"),
     [
         (["participant", "--participant-label", "99"], "no T1w image of 99"),

@@ -28,6 +28,9 @@ def test_one_pair_is_printed_or_refined_into_a_folder(brain_model, tmp_path, cap
     report = json.loads((out / "result.json").read_text())
     assert report["model"] == "small.keras" and isinstance(report["accepted"], bool)
     assert (out / "1Warp.nii.gz").is_file()
+    # A prediction alone does not stand beside the registration of another run.
+    again = ["predict", source, target, "--model", str(brain_model), "-o", str(out), "--quiet"]
+    assert main(again) == 2
 
 
 def test_a_pair_that_cannot_be_read_has_an_error_in_the_table(brain_model, tmp_path):
