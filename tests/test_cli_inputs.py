@@ -158,3 +158,17 @@ def test_the_table_says_what_alpha_was_inferred_from(tmp_path, capsys):
         out = ["-o", str(tmp_path / what.split()[0])]
         assert main(["map-alpha", str(source), str(target), *out, *options]) in (0, 1)
         assert f"inferred from             {what}" in capsys.readouterr().out
+
+
+def test_remedies_are_options_of_the_command_line(tmp_path, capsys):
+    source, target = map(str, write_pair(tmp_path))
+    options = ["-o", str(tmp_path / "run"), "--similarity", "mi", "--posterior", "marginal"]
+    assert main(["map-alpha", source, target, *options]) == 2
+    said = capsys.readouterr().err
+    assert "use --posterior predictive" in said and "posterior='" not in said
+
+
+def test_a_command_may_be_called_as_its_function(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["map_alpha", "--help"])
+    assert error.value.code == 0 and "map-alpha" in capsys.readouterr().out

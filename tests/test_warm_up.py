@@ -12,7 +12,7 @@ def test_it_runs_and_names_the_folder(backend, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(warm_up, "TASKS", warm_up.TASKS[:2])
     assert main(["warm-up", "--backend", backend]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("compiled in") and str(tmp_path) in printed
+    assert printed.startswith("ready in") and str(tmp_path) in printed
 
 
 def test_an_unknown_backend_is_refused(capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import sys
 import threading
 
@@ -61,6 +62,16 @@ def alpha_rows(result):
     ]
 
 
+def in_options(text):
+    """A sentence with `name='value'` of Python as `--name value` of the command line."""
+    text = re.sub(r"\b([a-z_]+[a-z])='([\w-]+)'", lambda m: f"--{_dashed(m[1])} {m[2]}", text)
+    return re.sub(r"\braise (max_iterations)\b", lambda m: f"raise --{_dashed(m[1])}", text)
+
+
+def _dashed(name):
+    return name.replace("_", "-")
+
+
 def finish(options, rows, report, folder, result):
     """Print a table or JSON; the exit code is 1 for a run that did not converge."""
     jacobian = report["jacobian"]
@@ -68,7 +79,7 @@ def finish(options, rows, report, folder, result):
         *rows,
         ("smallest Jacobian, folds", f"{jacobian['min']:.2f}, {jacobian['folds']}"),
         ("time", f"{report['seconds']:.0f} s, {report['iterations']} iterations"),
-        *([("warning", w) for w in result.warnings] or [("status", result.status)]),
+        *([("warning", in_options(w)) for w in result.warnings] or [("status", result.status)]),
         ("written to", str(folder)),
     ]
     if options.json:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 from fourierreg.cli.common import Count
 from fourierreg.cli.options import COMMON, MODEL, add_options, model_keywords, sigma_of
@@ -62,5 +63,5 @@ def run(options):
     for row in failed:
         print(f"failed: {row['source']} to {row['target']}: {row['status']}", file=sys.stderr)
     if not options.json and not options.quiet:
-        print(f"{len(rows) - len(failed)} of {len(rows)} pairs in {options.output}/{TABLE}")
+        print(f"{len(rows) - len(failed)} of {len(rows)} pairs in {Path(options.output) / TABLE}")
     return 1 if failed else 0

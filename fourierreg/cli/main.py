@@ -23,7 +23,7 @@ from fourierreg.cli import (
     train,
     warm_up,
 )
-from fourierreg.cli.common import forget_interruptions, interrupt
+from fourierreg.cli.common import forget_interruptions, in_options, interrupt
 from fourierreg.errors import InputError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -56,7 +56,10 @@ def main(argv=None):
     input, or a disk or permission that prevents the run; 3 for a bug; 130 when interrupted.
     """
     parser, commands = _parser()
-    options = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0].replace("_", "-") in commands:
+        given[0] = given[0].replace("_", "-")  # as the function is called
+    options = parser.parse_args(given)
     options.arguments = [str(a) for a in (sys.argv[1:] if argv is None else argv)]
     forget_interruptions()
     previous = {number: signal.signal(number, interrupt) for number in SIGNALS}
@@ -106,9 +109,9 @@ def _with_options(text, command):
     for name in names.split(", "):
         action = next((known[n] for n in (name, *ALIASES.get(name, ())) if n in known), None)
         if action is None:
-            return text
+            return in_options(text)
         renamed.append(action.option_strings[-1] if action.option_strings else action.metavar)
-    return ", ".join(renamed) + colon + rest
+    return in_options(", ".join(renamed) + colon + rest)
 
 
 def _parser():

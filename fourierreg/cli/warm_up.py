@@ -47,7 +47,7 @@ def run(options):
             getattr(fourierreg, name)(source, target, modes=MODES, **keywords)
             count(done, len(TASKS))
     if not options.quiet:
-        print(f"compiled in {time.perf_counter() - began:.0f} s; kept in")
+        print(f"ready in {time.perf_counter() - began:.0f} s; kept in")
         for folder in cache_folders(options.backend):
             print(f"  {folder}")
     return 0
