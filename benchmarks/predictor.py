@@ -6,7 +6,8 @@
 WORK is that of `predictor_labels.py`. In a fold the pairs within one group of people are predicted
 by a network that was trained on the pairs of the other four; in "ixi" those of IXI by one that was
 trained on OASIS. The people of one group are too few to stop early by, so that the number of epochs
-is fixed; the validation split, which chooses nothing, is the test pairs.
+is fixed and the errors are those of the last one. The validation split is the test pairs, so that
+the best epoch, whose R² stands beside, is chosen on them: it is too good.
 """
 
 import argparse

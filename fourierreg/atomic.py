@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,13 @@ def remove_partial_files(folder: Path | str) -> None:
     """
     for path in Path(folder).rglob(f"{PARTIAL_PREFIX}*"):
         path.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write a JSON file atomically; ValueError where it has NaN or infinity, which JSON lacks."""
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
 
 
 def write_table(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fourierreg.atomic import atomic_write
-from fourierreg.bids.names import T1w, run_folder, write_json
+from fourierreg.atomic import atomic_write, write_json
+from fourierreg.backend import to_numpy
+from fourierreg.bids.names import run_folder
+from fourierreg.bids.scans import T1w
 from fourierreg.data.nifti import read_image
 from fourierreg.errors import InputError
 from fourierreg.image.metrics import inverse_consistency
@@ -80,12 +82,13 @@ def _row(scan: T1w, record: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Row of the table of a registered scan."""
     result = load_registration(folder)
     target = np.asarray(read_image(folder / "target.nii.gz", "target").dataobj)
-    inside = (np.asarray(result.deformed) != 0) & (target != 0)
-    distance = np.sqrt((np.asarray(result.displacement) ** 2).sum(axis=0))
+    deformed = to_numpy(result.deformed)
+    inside = (deformed != 0) & (target != 0)
+    distance = np.sqrt((to_numpy(result.displacement) ** 2).sum(axis=0))
     consistency = inverse_consistency(
         result.displacement, result.inverse_displacement, result.spacing
     )
-    match = _correlation(np.asarray(result.deformed)[inside], target[inside])
+    match = _correlation(deformed[inside], target[inside])
     low, high = record["alpha_interval_95"] or (None, None)
     return {
         "name": scan.prefix,

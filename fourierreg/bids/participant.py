@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fourierreg.bids.names import RAW, T1w, derivatives, run_folder, write_json
+from fourierreg.atomic import write_json
+from fourierreg.bids.names import RAW, derivatives, run_folder
+from fourierreg.bids.scans import T1w
 from fourierreg.data.affines import read_affine
 from fourierreg.data.nifti import read_geometry, read_image
 from fourierreg.data.template import FIELD_OF_VIEW, cube_around, icbm2009c
 from fourierreg.errors import InputError
 from fourierreg.image.foreground import foreground_scale
 from fourierreg.image.geometry import Geometry, resample_onto
+from fourierreg.preparation.brain import NOT_STRIPPED
 from fourierreg.preparation.files import prepare_files
 from fourierreg.registration.map_alpha import map_alpha
 from fourierreg.registration.result import Registration
@@ -131,7 +134,7 @@ def _prepare(
     )[0]
     if "error" in report:
         raise InputError(report["error"])
-    warnings = [text for text in report["warnings"] if "skull" not in text]
+    warnings = [text for text in report["warnings"] if NOT_STRIPPED not in text]
     stem = Path(scan.image).name.removesuffix(".gz").removesuffix(".nii")
     if len(warnings) < len(report["warnings"]):
         for path in folder.glob(f"{stem}*"):  # prepared anew once there is a mask

@@ -27,19 +27,7 @@ def add_to(commands):
         "of the source to the target",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
-    parser.add_argument("--inverse", action="store_true", help="from the target to the source")
-    parser.add_argument(
-        "--affine",
-        metavar="FILE",
-        help="IMAGE is an unprepared scan, and this its affine: the NAME_affine.mat of `prepare`, "
-        "one of ANTs, the matrix of FSL's flirt, or an .lta of FreeSurfer",
-    )
-    parser.add_argument("--reference", metavar="IMAGE", help="write on the grid of this image")
-    parser.add_argument(
-        "--reference-affine",
-        metavar="FILE",
-        help="the reference is an unprepared scan, and this its affine",
-    )
+    add_options(parser, "--inverse", "--affine", "--reference", "--reference-affine")
     parser.add_argument("--labels", action="store_true", help="nearest neighbor, dtype kept")
     parser.add_argument(
         "--fill", type=float, metavar="VALUE", help="outside the image's field of view (default 0)"
@@ -147,9 +135,10 @@ def _hint_at_affine(geometry, registered, options):
 def _apart(grid, other):
     """Distance between the middles of two grids, mm."""
     import numpy as np
+    from nibabel.affines import apply_affine
 
-    middles = [(g.matrix @ [*((np.array(g.shape) - 1) / 2), 1.0])[:3] for g in (grid, other)]
-    return float(np.linalg.norm(middles[0] - middles[1]))
+    first, second = (apply_affine(g.matrix, (np.array(g.shape) - 1) / 2) for g in (grid, other))
+    return float(np.linalg.norm(first - second))
 
 
 def _holds(dtype, value):

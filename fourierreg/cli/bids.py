@@ -1,5 +1,6 @@
 """`fourierreg bids`."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def run(options):
     summarize the data set in a table and a page that has the doubtful ones first (group).
     Participants that are done are skipped."""
     from fourierreg.backend import set_backend
-    from fourierreg.bids.names import chosen_scans
+    from fourierreg.bids.scans import chosen_scans
 
     set_backend(options.backend)
     scans = chosen_scans(options.input, options.participant_label)
@@ -47,8 +48,9 @@ def run(options):
 
 def _participants(options, scans, output):
     """Register scans one by one; a scan that fails does not stop the others."""
-    from fourierreg.bids.names import describe_dataset, find_mask
+    from fourierreg.bids.names import describe_dataset
     from fourierreg.bids.participant import register_scan, template_space
+    from fourierreg.bids.scans import find_mask
     from fourierreg.results.folder import make_output_folder
 
     source = Path(options.input)
@@ -58,7 +60,7 @@ def _participants(options, scans, output):
     space = template_space(options.template, options.space, options.size)
     make_output_folder(output)
     describe_dataset(output, source)
-    failed = 0
+    outcomes = []
     for number, scan in enumerate(scans, start=1):
         try:
             with Progress(f"{scan.prefix}, {number} of {len(scans)}", options) as progress:
@@ -72,16 +74,21 @@ def _participants(options, scans, output):
                     progress,
                 )
         except (ValueError, RuntimeError, OSError) as error:
-            failed += 1
-            print(f"{scan.prefix} failed: {' '.join(str(error).split())}", file=sys.stderr)
+            text = " ".join(str(error).split())
+            outcomes.append({"scan": scan.prefix, "error": text})
+            print(f"{scan.prefix} failed: {text}", file=sys.stderr)
             continue
-        if not options.quiet:
+        outcomes.append({"scan": scan.prefix, "new": new, "warnings": warnings})
+        if not (options.quiet or options.json):
             print(f"{scan.prefix}: {'done' if new else 'done before'}", flush=True)
         for text in warnings:
             print(f"{scan.prefix}: warning: {text}", file=sys.stderr)
-    if not options.quiet:
-        print(f"{len(scans) - failed} of {len(scans)} scans in {output}")
-    return 1 if failed else 0
+    done = sum("error" not in outcome for outcome in outcomes)
+    if options.json:
+        print(json.dumps(outcomes, indent=1))
+    elif not options.quiet:
+        print(f"{done} of {len(scans)} scans in {output}")
+    return 0 if done == len(scans) else 1
 
 
 def _group(options, scans, output):
@@ -89,7 +96,9 @@ def _group(options, scans, output):
     from fourierreg.bids.group import write_group
 
     missing = write_group(output, scans)
-    if not options.quiet:
+    if options.json:
+        print(json.dumps({"output": str(output / "group_T1w.tsv"), "not_registered": missing}))
+    elif not options.quiet:
         if missing:
             print(f"not registered: {', '.join(missing)}")
         print(f"written to {output / 'group_T1w.tsv'} and {output / 'group_T1w.html'}")

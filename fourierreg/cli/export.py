@@ -33,25 +33,12 @@ def add_to(commands):
     parser.add_argument("directory", metavar="DIR", help="output folder of a run")
     parser.add_argument("--to", dest="program", required=True, choices=PROGRAMS)
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
-    parser.add_argument("--inverse", action="store_true", help="from the target to the source")
     parser.add_argument(
         "--source",
         metavar="IMAGE",
         help="the image that will be moved, if its grid is not the source's",
     )
-    parser.add_argument(
-        "--affine",
-        metavar="FILE",
-        help="that image is an unprepared scan, and this its affine (of `prepare`, ANTs, FSL or "
-        "FreeSurfer): the file holds both",
-    )
-    parser.add_argument("--reference", metavar="IMAGE", help="on the grid of this image")
-    parser.add_argument(
-        "--reference-affine",
-        metavar="FILE",
-        help="the reference is an unprepared scan, and this its affine",
-    )
-    add_options(parser, *COMMON)
+    add_options(parser, "--inverse", "--affine", "--reference", "--reference-affine", *COMMON)
     parser.set_defaults(run=run)
 
 

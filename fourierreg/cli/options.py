@@ -48,6 +48,19 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     },
     "--alpha0": {"type": float, "help": "where the search for α starts"},
     "--max-iterations": {"type": int, "help": "of one fit, on any grid"},
+    # grids of a saved registration
+    "--inverse": {"action": "store_true", "help": "from the target to the source"},
+    "--affine": {
+        "metavar": "FILE",
+        "help": "the image that moves is an unprepared scan, and this its affine: the .mat file of "
+        "`prepare`, one of ANTs, an .lta of FreeSurfer, or a matrix of FSL's flirt, whose -ref has "
+        "the grid of the run's own image",
+    },
+    "--reference": {"metavar": "IMAGE", "help": "write on the grid of this image"},
+    "--reference-affine": {
+        "metavar": "FILE",
+        "help": "the reference is an unprepared scan, and this its affine",
+    },
     # labels
     "--source-labels": {"help": "labels on the source, for Dice"},
     "--target-labels": {"help": "labels on the target, for Dice"},

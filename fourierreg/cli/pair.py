@@ -121,6 +121,8 @@ def _run_pair(options, function, parameters, doing):
     source, target = (
         _windowed(read_image(path, name), options, name) for name, path in files.items()
     )
+    for image, name in zip((source, target), files, strict=True):
+        _hint_at_skull(image, options, name)
     labels = read_label_pair(options)
     parameters |= {
         "sigma": sigma_of(options.sigma),
@@ -170,7 +172,6 @@ def _windowed(image, options, name):
 
     from fourierreg.image.geometry import Geometry
 
-    _hint_at_skull(image, options, name)
     if options.window is None:
         lowest = float(np.min(image.dataobj))
         if lowest < CT_LOWEST and not options.quiet:

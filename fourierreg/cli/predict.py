@@ -84,8 +84,9 @@ def _predict_pair(options, model):
 
 def _write(options, model, found):
     """Write a prediction to ``result.json`` in the output folder."""
+    from fourierreg.atomic import write_json
     from fourierreg.results import folder as output
-    from fourierreg.results.record import input_record, origin, write_record
+    from fourierreg.results.record import RECORD, input_record, origin
 
     files = {"source": options.source, "target": options.target, "model": model.path}
     values = _plain(found)
@@ -104,7 +105,7 @@ def _write(options, model, found):
         )
     try:
         with output.claimed(folder):
-            write_record(folder, record)
+            write_json(folder / RECORD, record)
     except OSError as error:
         raise output.disk_error(folder, error) from error
 

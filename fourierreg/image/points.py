@@ -1,6 +1,7 @@
 """Points in scanner space, moved by a displacement field."""
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from fourierreg.backend import Array, to_numpy
 from fourierreg.image.geometry import Geometry, resample_onto
@@ -27,8 +28,7 @@ def move_points(points: np.ndarray, displacement: Array, grid: Geometry) -> np.n
     points = np.asarray(points, dtype=float)
     if not len(points):
         return points
-    to_voxel = np.linalg.inv(grid.matrix)
-    voxels = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+    voxels = apply_affine(np.linalg.inv(grid.matrix), points)
     # A row of voxels, each moved to where its point is: one interpolation as of an image.
     row = Geometry((len(points), 1, 1), tuple(map(tuple, np.eye(4))))
     here = np.zeros((3, len(points), 1, 1))

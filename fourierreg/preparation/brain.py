@@ -20,6 +20,7 @@ MIN_MARGIN = 4.0  # mm of background expected on every side of the cube
 INTENSITY_PERCENTILES = (0.5, 99.5)  # of the brain, mapped to 0 and 1
 MIN_BRAIN_INTENSITY = 1e-3  # so that only background is 0
 BRAIN_LITERS = (0.6, 2.6)  # plausible volumes of a skull-stripped brain
+NOT_STRIPPED = "the scan does not look skull-stripped"  # in a warning
 
 
 class PreparedBrain(NamedTuple):
@@ -189,13 +190,13 @@ def skull_stripping_warnings(data: np.ndarray, geometry: Geometry) -> list[str]:
     low, high = BRAIN_LITERS
     if inside.mean() > 0.8:
         return [
-            f"{inside.mean():.0%} of the voxels are above zero: the scan does not look "
-            "skull-stripped; strip it (SynthStrip, HD-BET), or give a mask"
+            f"{inside.mean():.0%} of the voxels are above zero: {NOT_STRIPPED}; strip it "
+            "(SynthStrip, HD-BET), or give a mask"
         ]
     if not low < liters < high:
         return [
-            f"the foreground has {liters:.2f} liters, expected {low} to {high} for a brain: the "
-            "scan does not look skull-stripped; strip it (SynthStrip, HD-BET), or give a mask"
+            f"the foreground has {liters:.2f} liters, expected {low} to {high} for a brain: "
+            f"{NOT_STRIPPED}; strip it (SynthStrip, HD-BET), or give a mask"
         ]
     return []
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 
 from fourierreg import checks
 from fourierreg.atomic import temporary_path
@@ -18,7 +19,9 @@ from fourierreg.data.affines import RAS_TO_LPS, from_fsl
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry
 from fourierreg.image.points import move_points
+from fourierreg.preparation.affine import to_itk
 from fourierreg.registration.result import Registration
+from fourierreg.results.folder import itk_field
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,11 @@ def point_map(
     sampled, written = moving or sampled, grid or written
     x = _positions(written).reshape(-1, 3)
     if grid_affine is not None:
-        x = _transformed(np.linalg.inv(grid_affine), x)
+        x = apply_affine(np.linalg.inv(grid_affine), x)
     u = result.inverse_displacement if inverse else result.displacement
     y = move_points(x, u, target)
     if moving_affine is not None:
-        y = _transformed(moving_affine, y)
+        y = apply_affine(moving_affine, y)
     return PointMap(y.reshape(*written.shape, 3), written, sampled)
 
 
@@ -113,12 +116,7 @@ def export(mapped: PointMap, program: str, path: Path | str) -> None:
 
 def _positions(grid: Geometry) -> np.ndarray:
     """RAS mm of all voxels, (N_1, N_2, N_3, 3)."""
-    voxels = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
-    return _transformed(grid.matrix, voxels)
-
-
-def _transformed(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return apply_affine(grid.matrix, np.moveaxis(np.indices(grid.shape), 0, -1))
 
 
 def _nifti(vectors: np.ndarray, grid: Geometry, intent: str | int) -> nib.Nifti1Image:
@@ -129,13 +127,11 @@ def _nifti(vectors: np.ndarray, grid: Geometry, intent: str | int) -> nib.Nifti1
 
 
 def _write_ants(mapped: PointMap, path: str) -> None:
-    lps = mapped.displacements * np.diag(RAS_TO_LPS)[:3]
-    nib.save(_nifti(lps[:, :, :, None], mapped.grid, "vector"), path)
+    ras = np.moveaxis(mapped.displacements, -1, 0)
+    nib.save(itk_field(ras, replace(mapped.grid, unit="mm")), path)
 
 
 def _write_itk(mapped: PointMap, path: str) -> None:
-    from fourierreg.preparation.affine import to_itk
-
     sitk = checks.required("SimpleITK", "export")
     lps = np.moveaxis(mapped.displacements * np.diag(RAS_TO_LPS)[:3], -1, 0)
     field = sitk.Compose(*[to_itk(component, mapped.grid) for component in lps])
@@ -144,8 +140,8 @@ def _write_itk(mapped: PointMap, path: str) -> None:
 
 def _write_fsl(mapped: PointMap, path: str) -> None:
     """Relative warp of applywarp: both ends in FSL's mm of their own image."""
-    sampled = _transformed(np.linalg.inv(from_fsl(mapped.moving)), mapped.points)
-    written = _transformed(np.linalg.inv(from_fsl(mapped.grid)), _positions(mapped.grid))
+    sampled = apply_affine(np.linalg.inv(from_fsl(mapped.moving)), mapped.points)
+    written = apply_affine(np.linalg.inv(from_fsl(mapped.grid)), _positions(mapped.grid))
     nib.save(_nifti(sampled - written, mapped.grid, "fnirt disp field"), path)
 
 
@@ -162,7 +158,7 @@ def _write_spm(mapped: PointMap, path: str) -> None:
 def _write_freesurfer(mapped: PointMap, path: str) -> None:
     """Warp of FreeSurfer 7.4 and later, as displacements in voxels."""
     surfa = checks.required("surfa", "export")
-    sampled = _transformed(np.linalg.inv(mapped.moving.matrix), mapped.points)
+    sampled = apply_affine(np.linalg.inv(mapped.moving.matrix), mapped.points)
     voxels = np.moveaxis(np.indices(mapped.grid.shape), 0, -1)
     ends = [
         surfa.ImageGeometry(shape=end.shape, vox2world=end.matrix)

@@ -11,13 +11,13 @@ import filelock
 import nibabel as nib
 import numpy as np
 
-from fourierreg.atomic import temporary_path
+from fourierreg.atomic import temporary_path, write_json
 from fourierreg.backend import Array, to_numpy
 from fourierreg.errors import InputError
 from fourierreg.image.geometry import Geometry, resample_onto
 from fourierreg.registration.result import Registration
 from fourierreg.results.figures import save_overview
-from fourierreg.results.record import RECORD, write_record
+from fourierreg.results.record import RECORD
 
 VELOCITY = "velocity.npz"
 
@@ -82,7 +82,11 @@ def warp_field(displacement: Array, geometry: Geometry) -> nib.Nifti1Image:
     geometry : Geometry
         Grid of the displacement.
     """
-    ras = np.tensordot(geometry.directions, to_numpy(displacement), axes=1)
+    return itk_field(np.tensordot(geometry.directions, to_numpy(displacement), axes=1), geometry)
+
+
+def itk_field(ras: np.ndarray, geometry: Geometry) -> nib.Nifti1Image:
+    """The same of displacements, (3, N_1, N_2, N_3), in RAS mm."""
     lps = ras * np.array([-1.0, -1.0, 1.0]).reshape(3, 1, 1, 1)
     data = np.moveaxis(lps, 0, -1)[:, :, :, None, :].astype(np.float32)
     image = geometry.image(data)
@@ -192,7 +196,7 @@ def write_results(
             save_nifti(scalar_image(deviation, geometry, np.float32), folder / "uncertainty.nii.gz")
         result.save(folder / VELOCITY)
         save_overview(folder / "figure.png", result, source, target)
-        write_record(folder, record)
+        write_json(folder / RECORD, record)
     except OSError as error:
         raise disk_error(folder, error) from error
 

@@ -1,6 +1,5 @@
 """``result.json``: the arguments that repeat a run, and its results in numbers."""
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from fourierreg import __version__
-from fourierreg.atomic import atomic_write
 from fourierreg.backend import get_backend
 from fourierreg.backend.threads import num_threads
 from fourierreg.data.nifti import sha256
@@ -35,13 +33,6 @@ def origin(arguments: Sequence[str]) -> dict[str, Any]:
 def input_record(path: Path | str) -> dict[str, Any]:
     """Absolute path and digest of an input file."""
     return {"path": os.path.abspath(path), "sha256": sha256(path)}
-
-
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``result.json`` atomically."""
-    with atomic_write(folder / RECORD) as file:
-        json.dump(record, file, indent=2, allow_nan=False)
-        file.write("\n")
 
 
 def result_record(

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fourierreg.bids.names import chosen_scans, find_mask
+from fourierreg.bids.scans import chosen_scans, find_mask
 from fourierreg.cli import main
 from tests.brains import head, oblique_affine
 
@@ -104,8 +104,12 @@ def test_the_transforms_take_the_raw_scan_to_the_template_and_back(dataset, outp
     backward = sitk.ReadTransform(str(folder / f"{stem}_from-Head_to-T1w_mode-image_xfm.h5"))
     moved = sitk.GetArrayFromImage(sitk.Resample(scan, deformed, forward, sitk.sitkLinear, 0.0))
     expected = sitk.GetArrayFromImage(deformed)
-    inside = expected > 0.1
-    assert np.corrcoef(moved[inside], expected[inside])[0, 1] > 0.9  # smoothed, and without bias
+    run = output / "sourcedata" / "fourierreg" / "sub-02"
+    path = dataset / "applied.nii.gz"
+    command = ["apply", str(run), str(dataset / "data/sub-02/anat/sub-02_T1w.nii.gz"), "--quiet"]
+    assert main([*command, "--affine", str(run / "sub-02_T1w_affine.mat"), "-o", str(path)]) == 0
+    applied = nib.load(path).get_fdata()
+    np.testing.assert_allclose(moved.T, applied, atol=2e-3 * np.abs(applied).max())
     # There and back: points of the brain of the template.
     index = np.argwhere(expected.T > 0.5)[::17]
     gaps = []
@@ -121,6 +125,16 @@ def test_a_finished_scan_is_not_registered_again(dataset, output):
     before = path.stat().st_mtime_ns
     assert bids(dataset, "participant", "--participant-label", "02") == 0
     assert path.stat().st_mtime_ns == before
+
+
+def test_outcomes_may_be_json(dataset, output, capsys):
+    command = ["bids", str(dataset / "data"), str(output)]
+    options = ["--template", str(dataset / "template.nii.gz"), *OPTIONS[:-1], "--json"]
+    assert main([*command, "participant", *options, "--participant-label", "02"]) == 0
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert outcome["scan"] == "sub-02" and outcome["new"] is False
+    assert main([*command, "group", "--json", "--participant-label", "02"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_registered"] == []
 
 
 def test_the_group_has_a_table_and_a_page(dataset, output):
