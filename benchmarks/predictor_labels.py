@@ -2,15 +2,18 @@
 
     python benchmarks/predictor_labels.py --data OASIS IXI --work WORK --pairs 600
     python benchmarks/predictor_labels.py --summary
+    python benchmarks/predictor_labels.py --data AFIDS --work OTHER --pairs 30 --of-other-studies
 
 Each folder of --data has brains on one cube, `{id}_t1.nii.gz`. People are put into five groups;
 half of the pairs lie within a group, so that each group can be left out of a training and tested.
 A fifth of the pairs are as they are; in half both images are under one condition
 (`conditions.py`), in the rest each under its own. Some pairs are labeled twice with other noise:
-the estimate's own repeat error.
+the estimate's own repeat error. Pairs of other studies, which no network is trained on, have a
+table of their own; the first, all ordered pairs, are as they are, and none is labeled twice.
 """
 
 import argparse
+from itertools import permutations
 from pathlib import Path
 
 import nibabel as nib
@@ -25,7 +28,7 @@ from fourierreg.data.manifest import Pair
 from fourierreg.data.nifti import resized
 from fourierreg.data.scans import find_scans
 
-TABLE = "predictor_labels.csv"
+TABLE, OTHER_TABLE = "predictor_labels.csv", "predictor_labels_other.csv"
 NUM_GROUPS, REPEATS = 5, 24
 COLUMNS = ("alpha", "alpha_low", "alpha_high", "converged", "sigma", "decimation")
 COLUMNS += ("rms_displacement_mm", "max_displacement_mm", "min_jacobian")
@@ -89,6 +92,18 @@ def row_of(people, number, repeat, subjects, conditions):
     return row
 
 
+def plan_of_others(people, count):
+    """Rows of pairs of other studies: all ordered pairs as they are, then under conditions."""
+    pairs = list(permutations(sorted(people), 2))
+    rows = []
+    for number in range(count):
+        conditions = (("none", 1.0),) * 2
+        if number >= len(pairs):
+            conditions = conditions_of(np.random.default_rng([2028, number]))
+        rows.append(row_of(people, number, 0, pairs[number % len(pairs)], conditions))
+    return rows
+
+
 def make_images(people, row, folder, size):
     """Write both images of a pair where they are missing; return the `Pair`."""
     paths = []
@@ -109,7 +124,7 @@ def make_images(people, row, folder, size):
 def label(options):
     """Label all pairs, and replace the table."""
     people = scans_of(options.data)
-    rows = plan(people, options.pairs)
+    rows = (plan_of_others if options.of_other_studies else plan)(people, options.pairs)
     images = Path(options.work) / "images"
     images.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(rows), options.chunk):  # so that a table is there early
@@ -128,7 +143,7 @@ def label(options):
             for row, found in zip(chosen, labels, strict=True)
             if found["state"] == "done"
         ]
-        tables.replace(TABLE, done)
+        tables.replace(OTHER_TABLE if options.of_other_studies else TABLE, done)
 
 
 def _rounded(value):
@@ -203,11 +218,15 @@ def main():
     parser.add_argument(
         "--chunk", type=int, default=50, help="pairs between two writes of the table"
     )
+    parser.add_argument(
+        "--of-other-studies", action="store_true", help="to test only, in a table of their own"
+    )
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     if not options.summary:
         label(options)
-    summary()
+    if not options.of_other_studies:
+        summary()
 
 
 if __name__ == "__main__":

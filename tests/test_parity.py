@@ -148,9 +148,10 @@ def test_a_batch_that_does_not_fit_is_halved(pair, monkeypatch):
         pytest.skip(str(error))
     run_all, sizes = batches.run_all, []
 
-    def watched(coroutines):
-        sizes.append(len(coroutines))
-        return [on_host(result) for result in run_all(coroutines)]
+    def watched(coroutines, *, batch_size, finished, **options):
+        sizes.append(batch_size)
+        options["finished"] = lambda place, result: finished(place, on_host(result))
+        return run_all(coroutines, batch_size=batch_size, **options)
 
     monkeypatch.setattr(batches, "run_all", watched)
     release_memory()

@@ -62,7 +62,7 @@ def _add_training_options(parser):
         "--patience", type=int, default=50, help="epochs without improvement before stopping"
     )
     parser.add_argument(
-        "--no-augmentation", action="store_true", help="no flips, swaps or smoothing"
+        "--no-augmentation", action="store_true", help="no flips, swaps, smoothing, contrast or exchange"
     )
     parser.add_argument(
         "--smoothing",
@@ -72,9 +72,25 @@ def _add_training_options(parser):
         help="smooth both images of half the pairs by a Gaussian of up to this sd (default 0)",
     )
     parser.add_argument(
+        "--contrast",
+        type=float,
+        default=0.0,
+        metavar="C",
+        help="raise both images to one random power between exp(-C) and exp(C) (default 0)",
+    )
+    parser.add_argument(
+        "--exchange", action="store_true", help="exchange source and target of half the pairs"
+    )
+    parser.add_argument(
         "--balanced",
         action="store_true",
         help="give each kind of pair (labeled, simulated) the same total weight",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=["best", "last"],
+        default="best",
+        help="epoch whose weights are written (default: of the smallest validation loss)",
     )
     parser.add_argument(
         "--precision",
@@ -123,7 +139,7 @@ def run(options):
                     f"(a constant: {found['mse_of_constant']:.4f})"
                 )
         print(
-            f"{trained.path}, best of {len(trained.log)} epochs; log and curve in {trained.folder}"
+            f"{trained.path}, {options.keep} of {len(trained.log)} epochs; log and curve in {trained.folder}"
         )
     return 0
 
@@ -149,7 +165,10 @@ def _train(options, target):
             patience=options.patience,
             augment=not options.no_augmentation,
             smoothing=options.smoothing,
+            contrast=options.contrast,
+            exchange=options.exchange,
             balanced=options.balanced,
+            keep=options.keep,
             precision=options.precision,
             deterministic=options.deterministic,
             fractions=options.fractions,

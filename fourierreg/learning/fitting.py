@@ -83,6 +83,8 @@ def fit(
         shuffle=True,
         augment=training["augment"],
         smoothing=training["smoothing"],
+        contrast=training["contrast"],
+        exchange=training["exchange"],
         weights=balancing_weights(splits["train"]) if training["balanced"] else None,
         seed=network["seed"],
         epoch=completed,

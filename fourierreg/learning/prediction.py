@@ -15,7 +15,6 @@ from fourierreg.data.nifti import read_image
 from fourierreg.errors import InputTypeError
 from fourierreg.learning.inputs import check_sigma, prepare_pair
 from fourierreg.learning.interpretation import Prediction, interpret
-from fourierreg.learning.novelty import feature_network
 from fourierreg.learning.pretrained import TrainedNetwork, load_model
 from fourierreg.learning.refinement import refine_prediction, trained_settings
 from fourierreg.learning.sequence import stack_pairs
@@ -145,7 +144,7 @@ def predict_batch(
     if network.card.get("novelty") is None:
         outputs = network.network(stack_pairs(pairs))
     else:
-        features, outputs = feature_network(network.network)(stack_pairs(pairs))
+        features, outputs = network.with_features(stack_pairs(pairs))
         features = _to_host(features)
     values = _to_host(outputs)[:, 0]
     return [

@@ -1,5 +1,6 @@
 """Trained networks, loaded by name or path, with their model cards."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -10,6 +11,7 @@ import keras
 
 from fourierreg.errors import InputError
 from fourierreg.learning.card import read_card
+from fourierreg.learning.novelty import feature_network
 
 MODELS = "models"
 
@@ -34,6 +36,11 @@ class TrainedNetwork:
     def shape(self) -> tuple[int, ...]:
         """Grid of the network."""
         return tuple(self.card["grid"])
+
+    @functools.cached_property
+    def with_features(self) -> keras.Model:
+        """The network with two outputs, the features that `novelty` is of and its prediction."""
+        return feature_network(self.network)
 
     @property
     def field_of_view(self) -> tuple[float, ...]:

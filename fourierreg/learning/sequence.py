@@ -38,6 +38,12 @@ class PairSequence(keras.utils.PyDataset):
         With `augment`: smooth both images of half the pairs by the same Gaussian. Its standard
         deviation in voxels is uniform up to this value. This prevents a network from reading α
         from the sharpness of the images.
+    contrast : float
+        With `augment`: raise the intensities of both images to one random power, whose logarithm is
+        uniform up to this value on either side, as scanners and sequences differ in contrast.
+    exchange : bool
+        With `augment`: exchange source and target of half the pairs. Between brains the estimates
+        of either direction differ by 0.1 in ln α (standard deviation).
     weights : sequence of float, optional
         Weight of the squared error of each example; equal by default.
     seed : int
@@ -65,10 +71,12 @@ class PairSequence(keras.utils.PyDataset):
         shuffle: bool = False,
         augment: bool = False,
         smoothing: float = 0.0,
+        contrast: float = 0.0,
+        exchange: bool = False,
         weights: Sequence[float] | None = None,
         seed: int = 0,
         epoch: int = 0,
-        cache_bytes: float = 2e9,
+        cache_bytes: float = 4e9,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -81,6 +89,7 @@ class PairSequence(keras.utils.PyDataset):
         self.batch_size = checks.count("batch_size", batch_size)
         self.output, self.shuffle = output, shuffle
         self.augment, self.smoothing = augment, smoothing
+        self.contrast, self.exchange = contrast, exchange
         self.weights = None if weights is None else np.asarray(weights, dtype=np.float32)
         self.seed, self.epoch = seed, epoch
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -122,6 +131,11 @@ class PairSequence(keras.utils.PyDataset):
         if self.examples[index].origin == "bullseye" and len(set(self.shape)) == 1:
             order = rng.permutation(len(self.shape))
             images = tuple(np.transpose(image, order) for image in images)
+        if self.contrast:
+            power = np.float32(np.exp(rng.uniform(-self.contrast, self.contrast)))
+            images = tuple(np.copysign(abs(image) ** power, image) for image in images)
+        if self.exchange and rng.random() < 0.5:
+            images = images[::-1]
         if width <= 0:
             return images
         return tuple(gaussian_filter(image, width, truncate=3) for image in images)

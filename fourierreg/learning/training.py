@@ -24,6 +24,7 @@ from fourierreg.learning.pretrained import TrainedNetwork
 from fourierreg.learning.splits import digest, read_splits
 
 HEADER = "training.json"
+KEPT = ("best", "last")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 MIN_SCALE = 1e-3  # of ln α, for training data of a single α
 NOT_INHERITED = ("weight_decay", "seed")  # options that an initial network does not determine
@@ -68,8 +69,11 @@ def train(
     patience: int = 50,
     augment: bool = True,
     smoothing: float = 0.0,
+    contrast: float = 0.0,
+    exchange: bool = False,
     balanced: bool = False,
     fractions: Sequence[float] = FRACTIONS,
+    keep: str = "best",
     precision: str = "auto",
     deterministic: bool = False,
     license: str = "",
@@ -77,7 +81,7 @@ def train(
     callback: Callable[[int, int], object] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingResult:
-    """Train a network and write its best weights to a file with a model card.
+    """Train a network and write its weights to a file with a model card.
 
     A checkpoint is written after every epoch to a folder beside the model (``NAME.training``). The
     same call resumes an interrupted training and reaches the same weights as an uninterrupted one.
@@ -105,13 +109,17 @@ def train(
         Maximum number of epochs.
     patience : int
         Training stops after this many epochs without a smaller validation loss.
-    augment, smoothing
+    augment, smoothing, contrast, exchange
         As in `PairSequence`.
     balanced : bool
         Weight the training pairs so that each kind (labeled, simulated, bull-eye) has the same
         total weight, however many pairs it has.
     fractions : (train, validation, test)
         Fractions of the random split.
+    keep : {"best", "last"}
+        Epoch whose weights are written: the one of the smallest validation loss, or the last. With
+        few people in the validation split the best of many epochs is there by chance; with
+        `decay_epochs` the last ones hardly differ.
     precision : {"auto", "float32", "mixed_float16", "mixed_bfloat16"}
         "auto" is mixed_float16 on a GPU and float32 on a CPU.
     deterministic : bool
@@ -141,12 +149,15 @@ def train(
     release_memory()
     out = Path(out)
     checks.choice("output", output, OUTPUTS)
+    checks.choice("keep", keep, KEPT)
     options = {
         "learning_rate": float(learning_rate),
         "decay_epochs": decay_epochs,
         "batch_size": batch_size,
         "augment": augment,
-        "smoothing": 0.0 if smoothing == 0 else checks.positive("smoothing", float(smoothing)),
+        "smoothing": _not_negative("smoothing", smoothing),
+        "contrast": _not_negative("contrast", contrast),
+        "exchange": exchange,
         "balanced": balanced,
         "precision": precision,
     }
@@ -179,10 +190,10 @@ def train(
     if not checkpoint.finished:
         model = model or compile_network(build, training, start)
         fit(model, splits, network, training, checkpoint, callbacks)
-    best = _load_best(folder, state)
-    card = build_card(best, splits, conditions, network, training, state)
-    card = {"name": out.stem, **card, "licence": license}
-    save_with_card(best, out, card)
+    trained = _load_best(folder, state) if keep == "best" else _load_last(folder, build)
+    card = build_card(trained, splits, conditions, network, training, state)
+    card = {"name": out.stem, **card, "kept_epoch": keep, "licence": license}
+    save_with_card(trained, out, card)
     return TrainingResult(out, card, state["rows"], folder)
 
 
@@ -197,6 +208,10 @@ def _check_arguments(out: Path, options: Mapping[str, Any], epochs: int, patienc
     checks.count("epochs", epochs)
     checks.count("patience", patience)
     checks.count("batch_size", options["batch_size"])
+
+
+def _not_negative(name: str, value: float) -> float:
+    return 0.0 if value == 0 else checks.positive(name, float(value))
 
 
 def _output_scaling(examples: Sequence[Example]) -> dict[str, float]:
@@ -230,3 +245,12 @@ def _load_best(folder: Path, state: Mapping[str, Any]) -> keras.Model:
             "precision='float32'"
         )
     return keras.models.load_model(folder / BEST)
+
+
+def _load_last(folder: Path, build: Callable[[], keras.Model]) -> keras.Model:
+    """Network with the weights of the last epoch, in single precision and without optimizer."""
+    _, model = load_checkpoint(folder)
+    assert model is not None
+    last = build()
+    last.set_weights(model.get_weights())
+    return last

@@ -100,6 +100,33 @@ def test_half_the_pairs_are_smoothed_by_the_same_gaussian_in_both_images(bullsey
     assert max(widths) <= 1.51
 
 
+def test_contrast_raises_both_images_to_one_power(bullseyes):
+    plain = batches(bullseyes, augment=True, seed=1)
+    changed = batches(bullseyes, augment=True, contrast=0.3, seed=1)
+    powers = []
+    for index in range(len(plain.examples)):
+        found = []
+        for before, after in zip(plain.read_pair(index), changed.read_pair(index), strict=True):
+            chosen = (abs(before) > 0.05) & (abs(abs(before) - 1) > 0.2)
+            values = np.log(abs(after[chosen])) / np.log(abs(before[chosen]))
+            assert np.ptp(values) < 1e-3 and np.all(np.sign(after) == np.sign(before))
+            found.append(np.median(values))
+        assert found[0] == pytest.approx(found[1], rel=1e-4)
+        powers.append(found[0])
+    assert np.ptp(powers) > 0.1 and np.all(abs(np.log(powers)) <= 0.301)
+
+
+def test_half_the_pairs_are_exchanged(bullseyes):
+    plain = batches(bullseyes, augment=True, seed=1)
+    changed = batches(bullseyes, augment=True, exchange=True, seed=1)
+    exchanged = []
+    for index in range(len(plain.examples)):
+        before, after = plain.read_pair(index), changed.read_pair(index)
+        exchanged.append(np.array_equal(before[0], after[1]))
+        assert np.array_equal(before[::-1] if exchanged[-1] else before, after)
+    assert 0.2 < np.mean(exchanged) < 0.8
+
+
 def test_augmentation_applies_the_same_flips_swap_and_factor_to_both_images(bullseyes):
     plain, augmented = batches(bullseyes), batches(bullseyes, augment=True, seed=1)
     seen = set()

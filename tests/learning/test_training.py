@@ -66,6 +66,16 @@ def test_the_weights_of_the_smallest_validation_error_are_saved(trained):
         assert sum(i.file_size for i in archive.infolist()) < 8 * 4 * 30_000
 
 
+def test_the_weights_of_the_last_epoch_are_kept_if_so_asked(bullseyes, tmp_path):
+    found = train(bullseyes, tmp_path / "last.keras", keep="last", learning_rate=0.1, **FAST)
+    assert found.card["kept_epoch"] == "last"
+    error = found.card["scores"]["validation"]["all"]["mse"]
+    assert error == pytest.approx(found.log[-1]["val_mse"], rel=1e-3)
+    best = train(bullseyes, found.path, learning_rate=0.1, **FAST).card
+    smallest = min(row["val_mse"] for row in found.log)
+    assert best["scores"]["validation"]["all"]["mse"] == pytest.approx(smallest, rel=1e-3)
+
+
 def test_training_stops_after_patience_epochs_without_improvement(bullseyes, tmp_path):
     options = {**FAST, "epochs": 40, "patience": 2, "learning_rate": 0.3}
     log = train(bullseyes, tmp_path / "model.keras", **options).log

@@ -1,0 +1,105 @@
+"""Errors of the networks of `predictor.py` on people they have not seen, with their intervals.
+
+    python benchmarks/predictor_scores.py
+
+Predictions of five folds are pooled. The interval is conformal across folds: half as wide as the
+error that 95 % of the pairs of the other folds do not exceed, and tested on the pairs of the fold
+itself; for IXI the errors are those of all five folds. Novelty is relative to the score that 1 % of
+the pairs of the other folds exceed.
+"""
+
+import numpy as np
+import tables
+from predictor import PREDICTIONS
+from predictor_labels import TABLE as LABELS
+
+from fourierreg.learning.novelty import RATE
+from fourierreg.learning.scores import conformal_half_width, error_statistics
+
+TABLE = "predictor.csv"
+
+
+def held_out(architecture, variant):
+    """Predictions of the folds and of IXI: columns as arrays, with the rows of the labels."""
+    labels = {(r["number"], r["repeat"]): r for r in tables.read(LABELS)}
+    rows = [
+        row
+        for row in tables.read(PREDICTIONS)
+        if (row["architecture"], row["variant"]) == (architecture, variant)
+        and row["fold"] != "final"
+    ]
+    numbers = ("alpha", "predicted", "constant", "novelty")
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in numbers}
+    columns |= {name: np.log(columns[name]) for name in numbers[:3]}
+    columns["fold"] = np.array([row["fold"] for row in rows])
+    return columns, [labels[row["number"], row["repeat"]] for row in rows]
+
+
+def intervals(columns):
+    """For each pair: half width of its interval and threshold of its novelty, from other folds."""
+    folds = columns["fold"]
+    errors = columns["predicted"] - columns["alpha"]
+    widths, thresholds = np.full(len(folds), np.nan), np.full(len(folds), np.nan)
+    for fold in set(folds):
+        others = (folds != fold) & (folds != "ixi")
+        if not np.any(others):
+            continue
+        widths[folds == fold] = conformal_half_width(errors[others])["half_width"]
+        thresholds[folds == fold] = np.quantile(columns["novelty"][others], 1 - RATE)
+    return widths, thresholds
+
+
+def subsets(columns, labels):
+    """Which pairs each row of the table is of."""
+    pooled = columns["fold"] != "ixi"
+    bare = np.array([r["source_condition"] == r["target_condition"] == "none" for r in labels])
+    one = np.array([r["source_set"] == r["target_set"] for r in labels])
+    return {
+        "five folds by person": pooled,
+        "as they are": pooled & bare,
+        "of one scanner": pooled & one,
+        "IXI, trained on OASIS": ~pooled,
+    }
+
+
+def scores(architecture, variant):
+    """Rows of the table of one network."""
+    columns, labels = held_out(architecture, variant)
+    widths, thresholds = intervals(columns)
+    inside = abs(columns["predicted"] - columns["alpha"]) <= widths
+    rows = []
+    for name, chosen in subsets(columns, labels).items():
+        if not np.any(chosen):
+            continue
+        found = error_statistics(
+            columns["predicted"][chosen], columns["alpha"][chosen], columns["constant"][chosen]
+        )
+        rows.append(
+            {
+                "architecture": architecture,
+                "variant": variant,
+                "pairs of": name,
+                **{k: v if k == "pairs" or v is None else f"{v:.4g}" for k, v in found.items()},
+                "interval_factor": f"{np.exp(np.mean(widths[chosen])):.3f}",
+                "coverage": f"{np.mean(inside[chosen]):.3f}",
+                "novel": f"{np.mean((columns['novelty'] > thresholds)[chosen]):.3f}",
+            }
+        )
+    return rows
+
+
+def main():
+    networks = {(row["architecture"], row["variant"]): None for row in tables.read(PREDICTIONS)}
+    rows = [row for network in networks for row in scores(*network)]
+    tables.replace(TABLE, rows)
+    for row in rows:
+        print(
+            f"{row['architecture']}, {row['variant']}; {row['pairs of']}: {row['pairs']} pairs, R² "
+            f"{row['r_squared']}, Spearman {row['spearman']}, median error "
+            f"{row['median_absolute_error']}, interval × {row['interval_factor']} covers "
+            f"{row['coverage']}, said to be unlike {row['novel']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
