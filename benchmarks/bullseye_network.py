@@ -46,7 +46,8 @@ def estimate(work, model, count):
                 continue
             pair = pairs[index]
             start = fourierreg.predict_alpha(model, pair.source, pair.target).alpha
-            result = fourierreg.map_alpha(pair.source, pair.target, alpha0=start, **PARAMETERS)
+            options = {"alpha0": start, "posterior": "marginal", **PARAMETERS}
+            result = fourierreg.map_alpha(pair.source, pair.target, **options)
             low, high = result.alpha_interval
             row = {"test": name, "index": index, "alpha": f"{pair.row['alpha']:.5g}"}
             row |= {"marginal": f"{result.alpha:.5g}", "low": f"{low:.5g}", "high": f"{high:.5g}"}

@@ -43,9 +43,9 @@ FOLDS = ("0", "1", "2", "3", "4", "ixi")
 FINAL = ("1008", "IXI048")  # people whose pairs tell whether the final network is as good
 LICENSE = (
     "Trained on MRI of the OASIS-1 study (CC BY-NC; 'MRI scans originating from the OASIS "
-    "project') as distributed for the MICCAI 2012 Multi-Atlas Labeling challenge, and of the IXI study "
-    "(CC BY-SA 3.0, brain-development.org). The model contains weights, no image. Check the terms "
-    "of those images before commercial use."
+    "project') as distributed for the MICCAI 2012 Multi-Atlas Labeling challenge, and of the IXI "
+    "study (CC BY-SA 3.0, brain-development.org). The model contains weights, no image; no label "
+    "map was used in training. Check the terms of those images before commercial use."
 )
 
 

@@ -133,7 +133,7 @@ class PairSequence(keras.utils.PyDataset):
             images = tuple(np.transpose(image, order) for image in images)
         if self.contrast:
             power = np.float32(np.exp(rng.uniform(-self.contrast, self.contrast)))
-            images = tuple(np.copysign(abs(image) ** power, image) for image in images)
+            images = tuple(_signed_power(image, power) for image in images)
         if self.exchange and rng.random() < 0.5:
             images = images[::-1]
         if width <= 0:
@@ -155,6 +155,11 @@ class PairSequence(keras.utils.PyDataset):
             self._cache[index] = pair
             self._cache_left -= size
         return pair
+
+
+def _signed_power(image: np.ndarray, power: np.float32) -> np.ndarray:
+    """Magnitudes raised to a power, with the signs kept."""
+    return image**power if image.min() >= 0 else np.copysign(abs(image) ** power, image)
 
 
 def stack_pairs(pairs: Sequence[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
