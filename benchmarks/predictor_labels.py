@@ -9,7 +9,8 @@ half of the pairs lie within a group, so that each group can be left out of a tr
 A fifth of the pairs are as they are; in half both images are under one condition
 (`conditions.py`), in the rest each under its own. Some pairs are labeled twice with other noise:
 the estimate's own repeat error. Pairs of other studies, which no network is trained on, have a
-table of their own; the first, all ordered pairs, are as they are, and none is labeled twice.
+table of their own; the first, all ordered pairs, are as they are, and none is labeled twice. Names
+of files must not begin alike up to an underscore (TRT0101_t1.nii.gz, not OAS1_0101_t1.nii.gz).
 """
 
 import argparse
