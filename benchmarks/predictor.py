@@ -94,6 +94,11 @@ def fold_folders(options, fold):
     write_table(folder / RUN_TABLE, found)
     if options.variant != "simulated":
         return [folder], tests
+    return [folder, simulated_folder(work, fold, people)], tests
+
+
+def simulated_folder(work, fold, people):
+    """Folder of the simulated pairs of a fold, with splits; `people` has group and set of each."""
     simulated = work / f"simulated-{fold}"
     simulated.mkdir(exist_ok=True)
     with (work / "simulated" / MANIFEST).open(newline="") as file:
@@ -103,7 +108,7 @@ def fold_folders(options, fold):
         row["split"] = split_of([is_held_out(fold, name, *people[name])])
     (simulated / SIMULATION_HEADER).write_text((work / "simulated" / SIMULATION_HEADER).read_text())
     write_table(simulated / MANIFEST, rows)
-    return [folder, simulated], tests
+    return simulated
 
 
 def run(options, fold):

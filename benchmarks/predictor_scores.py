@@ -1,22 +1,29 @@
 """Errors of the networks of `predictor.py` on people they have not seen, with their intervals.
 
     python benchmarks/predictor_scores.py
+    python benchmarks/predictor_scores.py --work WORK
 
 Predictions of five folds are pooled. The interval is conformal across folds: half as wide as the
 error that 95 % of the pairs of the other folds do not exceed, and tested on the pairs of the fold
 itself; for IXI the errors are those of all five folds. Novelty is relative to the score that 1 % of
-the pairs of the other folds exceed.
+the pairs of the other folds exceed. --work adds what the networks in WORK say of simulated pairs
+of people they have not seen, whose α is known.
 """
+
+import argparse
+from pathlib import Path
 
 import numpy as np
 import tables
-from predictor import PREDICTIONS
+from predictor import FOLDS, PREDICTIONS, simulated_folder
 from predictor_labels import TABLE as LABELS
 
+import fourierreg
+from fourierreg.learning.examples import read_dataset
 from fourierreg.learning.novelty import RATE
-from fourierreg.learning.scores import conformal_half_width, error_statistics
+from fourierreg.learning.scores import conformal_half_width, error_statistics, predict_log_alpha
 
-TABLE = "predictor.csv"
+TABLE, SIMULATED = "predictor.csv", "simulated, five folds"
 
 
 def held_out(architecture, variant):
@@ -74,31 +81,72 @@ def scores(architecture, variant):
         found = error_statistics(
             columns["predicted"][chosen], columns["alpha"][chosen], columns["constant"][chosen]
         )
-        rows.append(
-            {
-                "architecture": architecture,
-                "variant": variant,
-                "pairs of": name,
-                **{k: v if k == "pairs" or v is None else f"{v:.4g}" for k, v in found.items()},
-                "interval_factor": f"{np.exp(np.mean(widths[chosen])):.3f}",
-                "coverage": f"{np.mean(inside[chosen]):.3f}",
-                "novel": f"{np.mean((columns['novelty'] > thresholds)[chosen]):.3f}",
-            }
-        )
+        more = {
+            "interval_factor": f"{np.exp(np.mean(widths[chosen])):.3f}",
+            "coverage": f"{np.mean(inside[chosen]):.3f}",
+            "novel": f"{np.mean((columns['novelty'] > thresholds)[chosen]):.3f}",
+        }
+        rows.append(row_of(architecture, variant, name, found, **more))
     return rows
 
 
+def simulated_row(work, architecture, variant):
+    """Row of the table on simulated pairs of unseen people; None without networks of five folds."""
+    paths = {
+        fold: work / f"{architecture}-{variant}-{fold}.keras" for fold in FOLDS if fold.isdigit()
+    }
+    if not all(path.exists() for path in paths.values()):
+        return None
+    people = {
+        row[end]: [row[f"{end}_group"], row[f"{end}_set"]]
+        for row in tables.read(LABELS)
+        for end in ("source", "target")
+    }
+    predicted, truth, constant = [], [], []
+    for fold, path in paths.items():
+        model = fourierreg.load_model(path)
+        examples = read_dataset(simulated_folder(work, fold, people)).examples
+        examples = [example for example in examples if example.split == "validation"]
+        predicted += predict_log_alpha(model.network, examples, model.shape, "log_alpha").tolist()
+        truth += [np.log(example.alpha) for example in examples]
+        constant += [model.card["mean_log_alpha"]["all"]] * len(examples)
+    found = error_statistics(*map(np.array, (predicted, truth, constant)))
+    return row_of(architecture, variant, SIMULATED, found)
+
+
+def row_of(architecture, variant, name, found, **more):
+    """Row of the table."""
+    return {
+        "architecture": architecture,
+        "variant": variant,
+        "pairs of": name,
+        **{k: v if k == "pairs" or v is None else f"{v:.4g}" for k, v in found.items()},
+        **{"interval_factor": "", "coverage": "", "novel": ""},
+        **more,
+    }
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, help="folder of the networks and simulated pairs")
+    options = parser.parse_args()
     networks = {(row["architecture"], row["variant"]): None for row in tables.read(PREDICTIONS)}
     rows = [row for network in networks for row in scores(*network)]
+    rows += [row for row in tables.read(TABLE) if row["pairs of"] == SIMULATED and not options.work]
+    if options.work:
+        made = [simulated_row(options.work, *network) for network in networks]
+        rows += [row for row in made if row is not None]
     tables.replace(TABLE, rows)
     for row in rows:
-        print(
+        text = (
             f"{row['architecture']}, {row['variant']}; {row['pairs of']}: {row['pairs']} pairs, R² "
             f"{row['r_squared']}, Spearman {row['spearman']}, median error "
-            f"{row['median_absolute_error']}, interval × {row['interval_factor']} covers "
-            f"{row['coverage']}, said to be unlike {row['novel']}"
+            f"{row['median_absolute_error']}"
         )
+        if row["coverage"]:
+            text += f", interval × {row['interval_factor']} covers {row['coverage']}"
+            text += f", said to be unlike {row['novel']}"
+        print(text)
 
 
 if __name__ == "__main__":
