@@ -2,8 +2,8 @@
 
     python benchmarks/predictor.py --work WORK --folds 0 1 2 3 4 ixi
     python benchmarks/predictor.py --work WORK --folds 0 1 2 3 4 ixi --architecture resnet3d
-    python benchmarks/predictor.py --work WORK --folds final
-    python benchmarks/predictor.py --work WORK --variant simulated --epochs 6
+    python benchmarks/predictor.py --work WORK --folds 0 1 2 3 4 ixi final --variant clean
+    python benchmarks/predictor.py --work WORK --folds 0 1 2 3 4 ixi final --variant both
 
 WORK is that of `predictor_labels.py` and `predictor_simulated.py`. In a fold the pairs within one
 group of people are predicted by a network that was trained on the pairs of the other four; in
@@ -12,8 +12,10 @@ early by, so that the number of epochs is fixed and the weights are those of the
 is the network to ship: all people but two, of one scanner each, are in its training.
 
 Variants: "plain" trains on the labeled pairs; "augmented" changes their contrast and exchanges
-source and target besides; "simulated" starts from the network of "plain" and trains on simulated
-pairs, whose α is known, as well.
+source and target besides. Both read α from how the images look, not from the deformation. "clean"
+trains on simulated pairs as they are, whose α is known; "both" starts from its network and trains
+on the labeled pairs and on the simulated ones under conditions (from the network of "plain", or
+from none, the latter were not learned within 12 epochs).
 """
 
 import argparse
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import tables
 from predictor_labels import TABLE as LABELS
+from predictor_simulated import BARE
 
 import fourierreg
 from fourierreg.atomic import write_table
@@ -36,11 +39,15 @@ from fourierreg.simulation.folder import MANIFEST
 
 PREDICTIONS = "predictor_predictions.csv"
 VARIANTS = {
-    "plain": {},
-    "augmented": {"contrast": 0.2, "exchange": True},
-    "simulated": {},
+    "plain": {"epochs": 30, "batch_size": 8, "learning_rate": 1e-3},
+    "augmented": {
+        **{"epochs": 30, "batch_size": 8, "learning_rate": 1e-3},
+        **{"contrast": 0.2, "exchange": True},
+    },
+    "clean": {"epochs": 14, "batch_size": 4, "learning_rate": 5e-4},
+    "both": {"epochs": 8, "batch_size": 4, "learning_rate": 5e-4, "balanced": True},
 }
-NETWORK = ("two-stream", "plain")  # architecture and variant of the network that is shipped
+NETWORK = ("two-stream", "both")  # architecture and variant of the network that is shipped
 FOLDS = ("0", "1", "2", "3", "4", "ixi")
 FINAL = ("1008", "IXI048")  # people whose pairs tell whether the final network is as good
 LICENSE = (
@@ -65,24 +72,22 @@ def is_held_out(fold, subject, group, scanner):
     return scanner == "ixi" if fold == "ixi" else group == fold
 
 
-def fold_folders(options, fold):
-    """Folders of labeled and simulated pairs of a fold, with splits.
+def labeled_folder(work, fold):
+    """Folder of the labeled pairs of a fold, with splits.
 
     Returns
     -------
-    folders : list of Path
+    folder : Path
     tests : list of dict
         Rows of the table of labels whose pairs are in the validation split.
     """
-    work = Path(options.work)
     folder = work / f"fold-{fold}"
     folder.mkdir(exist_ok=True)
     with (work / "labels" / RUN_TABLE).open(newline="") as file:
         rows = {Path(row["source"]).name: row for row in csv.DictReader(file)}
-    found, tests, people = [], [], {}
+    found, tests = [], []
     for row in tables.read(LABELS):
         ends = [[row[f"{end}{x}"] for x in ("", "_group", "_set")] for end in ("source", "target")]
-        people |= {subject: rest for subject, *rest in ends}
         split = split_of([is_held_out(fold, *end) for end in ends])
         own = rows[f"{int(row['number']):04d}-{row['repeat']}-source.nii.gz"]
         if split is None or row["converged"] != "True":
@@ -92,23 +97,29 @@ def fold_folders(options, fold):
             tests.append(row)
     (folder / HEADER).write_text((work / "labels" / HEADER).read_text())
     write_table(folder / RUN_TABLE, found)
-    if options.variant != "simulated":
-        return [folder], tests
-    return [folder, simulated_folder(work, fold, people)], tests
+    return folder, tests
 
 
-def simulated_folder(work, fold, people):
-    """Folder of the simulated pairs of a fold, with splits; `people` has group and set of each."""
-    simulated = work / f"simulated-{fold}"
-    simulated.mkdir(exist_ok=True)
-    with (work / "simulated" / MANIFEST).open(newline="") as file:
+def simulated_folder(work, fold, name="simulated"):
+    """Folder of the simulated pairs of a fold, with splits."""
+    people = {
+        row[end]: [row[f"{end}_group"], row[f"{end}_set"]]
+        for row in tables.read(LABELS)
+        for end in ("source", "target")
+    }
+    folder = work / f"{name}-{fold}"
+    folder.mkdir(exist_ok=True)
+    with (work / name / MANIFEST).open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source_subject"] in people]
     for row in rows:
-        name = row["source_subject"]
-        row["split"] = split_of([is_held_out(fold, name, *people[name])])
-    (simulated / SIMULATION_HEADER).write_text((work / "simulated" / SIMULATION_HEADER).read_text())
-    write_table(simulated / MANIFEST, rows)
-    return simulated
+        subject = row["source_subject"]
+        row["split"] = split_of([is_held_out(fold, subject, *people[subject])])
+        for end in ("source", "target"):
+            row[end] = str((work / name / row[end]).resolve())
+            row[f"{end}_labels"] = ""
+    (folder / SIMULATION_HEADER).write_text((work / name / SIMULATION_HEADER).read_text())
+    write_table(folder / MANIFEST, rows)
+    return folder
 
 
 def run(options, fold):
@@ -116,31 +127,28 @@ def run(options, fold):
     key = {"architecture": options.architecture, "variant": options.variant, "fold": fold}
     if tables.has(PREDICTIONS, **key):
         return
-    folders, tests = fold_folders(options, fold)
-    name = "-".join((options.architecture, options.variant, fold))
-    start = {}
-    if options.variant == "simulated":
-        first = Path(options.work) / f"{options.architecture}-plain-{fold}.keras"
-        start = {"initial": first, "balanced": True}
+    work, name = Path(options.work), "-".join(key.values())
+    labeled, tests = labeled_folder(work, fold)
+    datasets, settings = [labeled], dict(VARIANTS[options.variant])
+    if options.variant == "clean":
+        datasets = [simulated_folder(work, fold, BARE)]
+    elif options.variant == "both":
+        datasets.append(simulated_folder(work, fold))
+        settings["initial"] = work / f"{options.architecture}-clean-{fold}.keras"
+    epochs = options.epochs or settings.pop("epochs")
     trained = fourierreg.train(
-        folders,
-        Path(options.work) / f"{name}.keras",
+        datasets,
+        work / f"{name}.keras",
         architecture=options.architecture,
         filters=options.filters,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        decay_epochs=options.epochs,
-        patience=options.epochs,
-        learning_rate=options.learning_rate,
         keep="last",
         precision="float32",
         license=LICENSE,
         callback=lambda done, total: print(f"{name}: epoch {done} of {total}", flush=True),
-        **VARIANTS[options.variant],
-        **start,
+        **{**settings, "epochs": epochs, "decay_epochs": epochs, "patience": epochs},
     )
-    tables.extend(PREDICTIONS, predictions(key, trained.path, folders[0], tests))
-    print(name, trained.card["scores"]["validation"]["all"], flush=True)
+    tables.extend(PREDICTIONS, predictions(key, trained.path, labeled, tests))
+    print(name, trained.card["scores"]["validation"], flush=True)
 
 
 def predictions(key, path, folder, tests):
@@ -172,9 +180,7 @@ def main():
     parser.add_argument("--architecture", default="two-stream")
     parser.add_argument("--variant", default="plain", choices=VARIANTS)
     parser.add_argument("--filters", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=int, help="by default those of the variant")
     options = parser.parse_args()
     for fold in options.folds:
         run(options, fold)

@@ -97,15 +97,10 @@ def simulated_row(work, architecture, variant):
     }
     if not all(path.exists() for path in paths.values()):
         return None
-    people = {
-        row[end]: [row[f"{end}_group"], row[f"{end}_set"]]
-        for row in tables.read(LABELS)
-        for end in ("source", "target")
-    }
     predicted, truth, constant = [], [], []
     for fold, path in paths.items():
         model = fourierreg.load_model(path)
-        examples = read_dataset(simulated_folder(work, fold, people)).examples
+        examples = read_dataset(simulated_folder(work, fold)).examples
         examples = [example for example in examples if example.split == "validation"]
         predicted += predict_log_alpha(model.network, examples, model.shape, "log_alpha").tolist()
         truth += [np.log(example.alpha) for example in examples]

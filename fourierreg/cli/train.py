@@ -61,9 +61,7 @@ def _add_training_options(parser):
     parser.add_argument(
         "--patience", type=int, default=50, help="epochs without improvement before stopping"
     )
-    parser.add_argument(
-        "--no-augmentation", action="store_true", help="no flips, swaps, smoothing, contrast or exchange"
-    )
+    parser.add_argument("--no-augmentation", action="store_true", help="images as they are")
     parser.add_argument(
         "--smoothing",
         type=float,
@@ -139,7 +137,8 @@ def run(options):
                     f"(a constant: {found['mse_of_constant']:.4f})"
                 )
         print(
-            f"{trained.path}, {options.keep} of {len(trained.log)} epochs; log and curve in {trained.folder}"
+            f"{trained.path}, {options.keep} of {len(trained.log)} epochs; log and curve in "
+            f"{trained.folder}"
         )
     return 0
 
