@@ -20,6 +20,7 @@ def add_to(commands):
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.keras")
     _add_network_options(parser)
     _add_training_options(parser)
+    _add_augmentation_options(parser)
     add_options(parser, *COMMON)
     parser.set_defaults(run=run)
 
@@ -61,24 +62,6 @@ def _add_training_options(parser):
     parser.add_argument(
         "--patience", type=int, default=50, help="epochs without improvement before stopping"
     )
-    parser.add_argument("--no-augmentation", action="store_true", help="images as they are")
-    parser.add_argument(
-        "--smoothing",
-        type=float,
-        default=0.0,
-        metavar="VOXELS",
-        help="smooth both images of half the pairs by a Gaussian of up to this sd (default 0)",
-    )
-    parser.add_argument(
-        "--contrast",
-        type=float,
-        default=0.0,
-        metavar="C",
-        help="raise both images to one random power between exp(-C) and exp(C) (default 0)",
-    )
-    parser.add_argument(
-        "--exchange", action="store_true", help="exchange source and target of half the pairs"
-    )
     parser.add_argument(
         "--balanced",
         action="store_true",
@@ -108,6 +91,27 @@ def _add_training_options(parser):
         "--license", "--licence", dest="licence", default="", help="of the data, for the model card"
     )
     add_options(parser, "--seed")
+
+
+def _add_augmentation_options(parser):
+    parser.add_argument("--no-augmentation", action="store_true", help="images as they are")
+    parser.add_argument(
+        "--smoothing",
+        type=float,
+        default=0.0,
+        metavar="VOXELS",
+        help="smooth both images of half the pairs by a Gaussian of up to this sd (default 0)",
+    )
+    parser.add_argument(
+        "--contrast",
+        type=float,
+        default=0.0,
+        metavar="C",
+        help="raise both images to one random power between exp(-C) and exp(C) (default 0)",
+    )
+    parser.add_argument(
+        "--exchange", action="store_true", help="exchange source and target of half the pairs"
+    )
 
 
 def run(options):
