@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tables
 from predictor import FOLDS, PREDICTIONS, simulated_folder
+from predictor_labels import NUM_GROUPS
 from predictor_labels import TABLE as LABELS
 
 import fourierreg
@@ -125,7 +126,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="folder of the networks and simulated pairs")
     options = parser.parse_args()
-    networks = {(row["architecture"], row["variant"]): None for row in tables.read(PREDICTIONS)}
+    folds = {}
+    for row in tables.read(PREDICTIONS):
+        folds.setdefault((row["architecture"], row["variant"]), set()).add(row["fold"])
+    networks = [network for network, found in folds.items() if found >= set(FOLDS[:NUM_GROUPS])]
     rows = [row for network in networks for row in scores(*network)]
     rows += [row for row in tables.read(TABLE) if row["pairs of"] == SIMULATED and not options.work]
     if options.work:
