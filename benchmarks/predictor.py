@@ -14,8 +14,8 @@ is the network to ship: all people but two, of one scanner each, are in its trai
 Variants: "plain" trains on the labeled pairs; "augmented" changes their contrast and exchanges
 source and target besides. Both read α from how the images look, not from the deformation. "clean"
 trains on simulated pairs as they are, whose α is known; "both" starts from its network and trains
-on the labeled pairs and on the simulated ones under conditions (from the network of "plain", or
-from none, the latter were not learned within 12 epochs).
+on the labeled pairs and on the simulated ones under conditions. From the network of "plain" the
+latter were not learned within 9 epochs.
 """
 
 import argparse
