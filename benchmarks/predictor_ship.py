@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tables
 from predictor import LICENSE, NETWORK
-from predictor_scores import TABLE, held_out
+from predictor_scores import TABLE, UNSEEN_SCANNER, held_out
 
 import fourierreg
 from fourierreg.learning.card import save_with_card
@@ -21,12 +21,12 @@ from fourierreg.learning.novelty import RATE
 from fourierreg.learning.scores import conformal_half_width
 
 NAME = "brain-3d"
-ALL, BARE, IXI = "five folds by person", "as they are", "IXI, trained on OASIS"
+ALL, BARE = "people unseen", "as they are"
 
 
 def note_of(found):
     """What the errors on real pairs of unseen people say, in a sentence or two."""
-    every, bare, other = (found[name] for name in (ALL, BARE, IXI))
+    every, bare, other = (found[name] for name in (ALL, BARE, UNSEEN_SCANNER))
     note = (
         f"On real pairs of unseen people its median error of ln α is "
         f"{every['median_absolute_error']:.2f}, R² {every['r_squared']:.2f}"
@@ -49,7 +49,7 @@ def main():
         row["pairs of"]: {
             k: int(v) if k == "pairs" else float(v)
             for k, v in row.items()
-            if k not in ("architecture", "variant", "pairs of")
+            if v and k not in ("architecture", "variant", "pairs of")
         }
         for row in tables.read(TABLE)
         if (row["architecture"], row["variant"]) == NETWORK
@@ -62,7 +62,7 @@ def main():
             "from": "five folds over people",
             **conformal_half_width(errors),
             "coverage_of_left_out_folds": rows[ALL]["coverage"],
-            "coverage_of_an_unseen_scanner": rows[IXI]["coverage"],
+            "coverage_of_an_unseen_scanner": rows[UNSEEN_SCANNER]["coverage"],
         },
         "novelty": {
             **model.card["novelty"],

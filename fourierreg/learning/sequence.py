@@ -42,8 +42,8 @@ class PairSequence(keras.utils.PyDataset):
         With `augment`: raise the intensities of both images to one random power, whose logarithm is
         uniform up to this value on either side, as scanners and sequences differ in contrast.
     exchange : bool
-        With `augment`: exchange source and target of half the pairs. Between brains the estimates
-        of either direction differ by 0.1 in ln α (standard deviation).
+        With `augment`: exchange source and target of half the pairs. The estimates of either
+        direction are close, not equal.
     weights : sequence of float, optional
         Weight of the squared error of each example; equal by default.
     seed : int
