@@ -16,6 +16,7 @@ from fourierreg import __version__
 from fourierreg.atomic import temporary_path
 from fourierreg.data.splits import SPLITS
 from fourierreg.errors import InputError
+from fourierreg.learning.appearance import appearance_of
 from fourierreg.learning.examples import Conditions, Example
 from fourierreg.learning.novelty import describe, features_of
 from fourierreg.learning.scores import (
@@ -152,6 +153,7 @@ def _unseen_record(
     return {
         "interval": {"from": f"{name} split", **conformal_half_width(predicted - truth)},
         "novelty": describe(*features),
+        "appearance": appearance_of(splits["train"], conditions.shape),
     }
 
 

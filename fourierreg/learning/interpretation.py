@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fourierreg.learning.appearance import MAX_DISTANCE, unlikeness
 from fourierreg.learning.novelty import novelty
 from fourierreg.learning.scores import ALL, SMALLEST_ALPHA
 from fourierreg.registration.result import Registration
@@ -30,9 +31,10 @@ class Prediction:
     at_edge : bool
         Whether the prediction is at an end of the range of α in the training data.
     novelty : float or None
-        How unlike the training pairs this one is, by the features of the network; held-out pairs of
-        the training's data sets are below 1 but for one in a hundred. None where the card of the
-        network has no such score.
+        How unlike the training pairs this one is: above 1 if its features in the network are
+        farther from those of the training than in 99 of 100 held-out pairs, or if a statistic of
+        its images (brightness, detail, difference, …) is more than twice as far from the usual as
+        in any training pair. None where the card of the network has neither.
     status : str
         A sentence, with a remedy if the result is doubtful.
     seconds : float
@@ -57,7 +59,12 @@ class Prediction:
     settings: dict[str, Any] | None = None
 
 
-def interpret(card: Mapping[str, Any], output: float, features: np.ndarray | None) -> Prediction:
+def interpret(
+    card: Mapping[str, Any],
+    output: float,
+    features: np.ndarray | None = None,
+    statistics: np.ndarray | None = None,
+) -> Prediction:
     """Prediction of a pair.
 
     Parameters
@@ -66,15 +73,17 @@ def interpret(card: Mapping[str, Any], output: float, features: np.ndarray | Non
         Of the network.
     output : float
         Of the network.
-    features : array or None
+    features : array, optional
         Of the pair, where the card says how those of the training are distributed.
+    statistics : array, optional
+        Of the pair, likewise (`appearance.statistics_of`).
     """
     is_log = card["network"]["output"] == "log_alpha"
     log_alpha = output if is_log else math.log(max(output, SMALLEST_ALPHA))
     low, high = (math.log(a) for a in card["alpha_range"])
     margin = EDGE * (high - low)
     at_edge = not low + margin <= log_alpha <= high - margin
-    unlike = None if features is None else novelty(card["novelty"], features)
+    unlike, how = _unlikeness(card, features, statistics)
     error, alpha = _half_width(card), math.exp(log_alpha)
     interval = math.exp(log_alpha - error), math.exp(log_alpha + error)
     status = (
@@ -89,10 +98,24 @@ def interpret(card: Mapping[str, Any], output: float, features: np.ndarray | Non
     if unlike is not None and unlike > 1:
         status = (
             f"Predicted alpha = {alpha:.3g}, but these images are unlike those of the training "
-            f"({unlike:.1f} times as far as 99 % of held-out pairs): prepare them alike, refine "
-            "it, or use map_alpha."
+            f"({how}): prepare them alike, refine it, or use map_alpha."
         )
     return Prediction(alpha, alpha, interval, at_edge, unlike, status, 0.0)
+
+
+def _unlikeness(
+    card: Mapping[str, Any], features: np.ndarray | None, statistics: np.ndarray | None
+) -> tuple[float | None, str]:
+    """Novelty of a pair, None if the card has none, and what it is of."""
+    found = []
+    if features is not None:
+        score = novelty(card["novelty"], features)
+        found.append((score, f"{score:.1f} times as far as 99 % of held-out pairs"))
+    if statistics is not None:
+        score, name = unlikeness(card["appearance"], statistics)
+        times = MAX_DISTANCE * score
+        found.append((score, f"{name}: {times:.1f} times as unusual as in any training pair"))
+    return max(found) if found else (None, "")
 
 
 def _half_width(card: Mapping[str, Any]) -> float:

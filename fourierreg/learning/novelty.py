@@ -1,8 +1,9 @@
-"""How unlike the training pairs a pair is, by the features of a network.
+"""How unlike the training pairs a pair is, by the features of a network and by how it looks.
 
 The features are those that the last layer sees, the averages over voxels. Along the principal
 directions of the training features a distance is relative to their standard deviation there, and
-across them to the rms distance of the training features from those directions.
+across them to the rms distance of the training features from those directions. How a pair looks is
+in `appearance`: a network does not see what did not matter in its training.
 """
 
 import math

@@ -13,6 +13,7 @@ from fourierreg import checks
 from fourierreg.data.manifest import Pair
 from fourierreg.data.nifti import read_image
 from fourierreg.errors import InputTypeError
+from fourierreg.learning.appearance import statistics_of
 from fourierreg.learning.inputs import check_sigma, prepare_pair
 from fourierreg.learning.interpretation import Prediction, interpret
 from fourierreg.learning.pretrained import TrainedNetwork, load_model
@@ -141,6 +142,9 @@ def predict_batch(
     if not pairs:
         return []
     features: Any = [None] * len(pairs)
+    statistics: Any = features
+    if network.card.get("appearance") is not None:
+        statistics = [statistics_of(*pair) for pair in pairs]
     if network.card.get("novelty") is None:
         outputs = network.network(stack_pairs(pairs))
     else:
@@ -148,8 +152,8 @@ def predict_batch(
         features = _to_host(features)
     values = _to_host(outputs)[:, 0]
     return [
-        interpret(network.card, float(value), own)
-        for value, own in zip(values, features, strict=True)
+        interpret(network.card, float(value), own, looks)
+        for value, own, looks in zip(values, features, statistics, strict=True)
     ]
 
 

@@ -158,6 +158,10 @@ def test_balanced_training_gives_each_kind_the_same_total_weight(bullseyes, tmp_
     monkeypatch.setattr("fourierreg.learning.fitting.PairSequence", RecordingSequence)
     monkeypatch.setattr("fourierreg.learning.scores.PairSequence", RecordingSequence)
     monkeypatch.setattr("fourierreg.learning.novelty.PairSequence", RecordingSequence)
+    monkeypatch.setattr(
+        "fourierreg.learning.appearance.read_example",
+        lambda example, shape: np.zeros((2, *shape), dtype=np.float32),
+    )
     trained = train(bullseyes, tmp_path / "model.keras", balanced=True, **FAST)
     (examples, options), (_, validation) = created[:2]
     weights = np.array(options["weights"])
