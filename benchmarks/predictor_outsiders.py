@@ -99,7 +99,7 @@ def on_cube(head, cube):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="brains prepared as those of the training")
-    parser.add_argument("--heads", help="folder of raw scans with a skull, of one grid")
+    parser.add_argument("--heads", help="folder of raw scans with a skull")
     parser.add_argument("--model", default="brain-3d")
     options = parser.parse_args()
     model = fourierreg.load_model(options.model)

@@ -5,9 +5,10 @@
 
 Predictions of five folds are pooled. The interval is conformal across folds: half as wide as the
 error that 95 % of the pairs of the other folds do not exceed, and tested on the pairs of the fold
-itself; for IXI the errors are those of all five folds. Novelty is relative to the score that 1 % of
-the pairs of the other folds exceed. --work adds what the networks in WORK say of simulated pairs
-of people they have not seen, whose α is known.
+itself; for IXI the errors are those of all five folds. A pair is said to be unlike the training if
+its features are beyond the score that 1 % of the pairs of the other folds exceed, or if it looks
+unusual. --work adds what the networks in WORK say of simulated pairs of people they have not seen,
+whose α is known.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from fourierreg.learning.novelty import RATE
 from fourierreg.learning.scores import conformal_half_width, error_statistics, predict_log_alpha
 
 TABLE = "predictor.csv"
+ALIKE = "of one scanner, as they are"
 SIMULATED, UNSEEN_SCANNER = "simulated, five folds", "IXI, trained on OASIS"
 
 
@@ -40,6 +42,7 @@ def held_out(architecture, variant):
     numbers = ("alpha", "predicted", "constant", "novelty")
     columns = {name: np.array([float(row[name]) for row in rows]) for name in numbers}
     columns |= {name: np.log(columns[name]) for name in numbers[:3]}
+    columns["appearance"] = np.array([float(row["appearance"] or "nan") for row in rows])
     columns["fold"] = np.array([row["fold"] for row in rows])
     return columns, [labels[row["number"], row["repeat"]] for row in rows]
 
@@ -67,6 +70,7 @@ def subsets(columns, labels):
         "people unseen": pooled,
         "as they are": pooled & bare,
         "of one scanner": pooled & one,
+        ALIKE: pooled & one & bare,
         UNSEEN_SCANNER: ~pooled,
     }
 
@@ -85,11 +89,13 @@ def scores(architecture, variant):
             columns["predicted"][chosen], columns["alpha"][chosen], columns["constant"][chosen]
         )
         more = {}
-        if np.all(np.isfinite(widths[chosen])):  # with one fold there are no errors of others
+        if count == NUM_GROUPS:  # with fewer there are few errors of others
             more["interval_factor"] = f"{np.exp(np.mean(widths[chosen])):.3f}"
             more["coverage"] = f"{np.mean(inside[chosen]):.3f}"
-        if np.all(np.isfinite(thresholds[chosen])):  # networks without a card have no novelty
-            more["novel"] = f"{np.mean((columns['novelty'] > thresholds)[chosen]):.3f}"
+        looks = columns["appearance"]
+        if count == NUM_GROUPS and np.all(np.isfinite(thresholds + looks)[chosen]):
+            novel = (columns["novelty"] > thresholds) | (looks > 1)
+            more["novel"] = f"{np.mean(novel[chosen]):.3f}"
         if count < NUM_GROUPS and name != UNSEEN_SCANNER:
             name = f"{name} ({count} of five folds)"
         rows.append(row_of(architecture, variant, name, found, **more))
