@@ -33,19 +33,24 @@ from fourierreg.image.metrics import resampled_dice
 from fourierreg.image.points import move_points
 
 TABLE, OTHER_RESULTS = "predictor_registrations.csv", "predictor_registrations_other.csv"
+ENDS = ("source", "target")
 METHODS = ("affine", "estimate", "prediction", "default, estimate", "default, prediction", "syn")
 SYN = ants_syn((40, 20, 0))
 
 
 def chosen_pairs(count):
-    """Rows of labels of pairs of OASIS, as many of each fold, with the prediction."""
+    """Rows of labels of pairs of OASIS, as many of each fold, with the prediction; two people as
+    they are only once."""
     labels = {(row["number"], row["repeat"]): row for row in tables.read(LABELS)}
-    folds = {}
+    folds, seen = {}, set()
     for row in tables.read(PREDICTIONS):
         label = labels[row["number"], row["repeat"]]
         own = (row["architecture"], row["variant"]) == NETWORK and row["fold"].isdigit()
         if own and label["repeat"] == "0" and label["source_set"] == label["target_set"] == "oasis":
-            folds.setdefault(row["fold"], []).append({**label, "predicted": row["predicted"]})
+            images = tuple(label[f"{e}{x}"] for e in ENDS for x in ("", "_condition", "_level"))
+            if images not in seen:
+                folds.setdefault(row["fold"], []).append({**label, "predicted": row["predicted"]})
+            seen.add(images)
     return [row for fold in sorted(folds) for row in folds[fold][: count // len(folds)]]
 
 
@@ -61,8 +66,7 @@ def other_pairs(work):
 def images_of(work, row):
     """Images of a labeled pair, under its conditions."""
     stem = f"{int(row['number']):04d}-{row['repeat']}"
-    ends = ("source", "target")
-    return [read_image(Path(work) / "images" / f"{stem}-{end}.nii.gz", end) for end in ends]
+    return [read_image(Path(work) / "images" / f"{stem}-{end}.nii.gz", end) for end in ENDS]
 
 
 def points_of(folder, subject):
@@ -106,7 +110,7 @@ def fields_of(images, row):
 def measure(job):
     """Rows of one pair."""
     work, data, row = job
-    subjects = [row[end] for end in ("source", "target")]
+    subjects = [row[end] for end in ENDS]
     labels = [read_labels(Path(data) / f"{s}_label.nii.gz", s) for s in subjects]
     points = [points_of(data, s) for s in subjects]
     fields, grid = fields_of(images_of(work, row), row)

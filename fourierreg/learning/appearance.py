@@ -14,13 +14,14 @@ from scipy.ndimage import gaussian_filter
 from fourierreg.learning.examples import Example, read_example
 
 OF_AN_IMAGE = ("brightness", "contrast", "skewness", "detail", "edges", "shading", "size")
-OF_A_PAIR = ("difference", "correlation")
+OF_A_PAIR = ("difference", "correlation", "overlap")
 NAMES = tuple(f"{x} of the {end}" for end in ("source", "target") for x in OF_AN_IMAGE) + tuple(
     f"{x} of the images" for x in OF_A_PAIR
 )
 FINE, COARSE, SHADING = 1 / 64, 1 / 32, 1 / 10  # widths of Gaussians, of the field of view
 TRUNCATE = 2.5  # standard deviations
 FLOOR = 1e-4  # of the intensities, which are about 1
+BACKGROUND = 0.05  # of the intensities: interpolation leaves less around a brain
 MAX_PAIRS = 500  # of the training that the ranges are of
 MAX_DISTANCE = 2.0  # that is not unlike the training, relative to the farthest training pair
 
@@ -31,36 +32,40 @@ def statistics_of(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     source, target : array, (N_1, …, N_d)
-        Normalized; the foreground is where either differs from zero.
+        Normalized, with a background of zeros.
 
     Notes
     -----
     Brightness, contrast and skewness are mean, standard deviation and skewness of the intensities.
     The others are logarithms: rms of what a narrow Gaussian removes (detail), rms gradient after a
     wider one (edges), deviation of local means (shading), share of voxels (size), rms difference of
-    the images, and the part of the variance that they do not share (correlation).
+    the images, the part of the variance that they do not share (correlation), and that of their
+    foregrounds (overlap), one less Dice.
     """
     images = [np.asarray(image, dtype=np.float32) for image in (source, target)]
-    inside = (images[0] != 0) | (images[1] != 0)
-    if not inside.any():
-        inside[:] = True
+    masks = [_foreground(image) for image in images]
+    inside = masks[0] | masks[1]
     smoothed = [_smooth(image, FINE) for image in images]
     found = [
         value
-        for image, smooth in zip(images, smoothed, strict=True)
-        for value in _of_an_image(image, smooth)
+        for image, smooth, mask in zip(images, smoothed, masks, strict=True)
+        for value in _of_an_image(image, smooth, mask)
     ]
     a, b = (image[inside].astype(np.float64) for image in smoothed)
     a, b = a - a.mean(), b - b.mean()
     shared = float(np.mean(a * b)) ** 2 / max(float(np.mean(a**2) * np.mean(b**2)), FLOOR**4)
     difference = _log(np.sqrt(np.mean((images[0] - images[1])[inside] ** 2)))
-    return np.array([*found, difference, _log(1 - shared)])
+    overlap = 2 * np.sum(masks[0] & masks[1]) / (masks[0].sum() + masks[1].sum())
+    return np.array([*found, difference, _log(1 - shared), _log(1 - overlap)])
 
 
-def _of_an_image(image: np.ndarray, smooth: np.ndarray) -> list[float]:
-    inside = image != 0
-    if not inside.any():
-        return [0.0] * len(OF_AN_IMAGE)
+def _foreground(image: np.ndarray) -> np.ndarray:
+    """Voxels that differ from the background; all of an image without any."""
+    inside = abs(image) > BACKGROUND
+    return inside if inside.any() else np.ones_like(inside)
+
+
+def _of_an_image(image: np.ndarray, smooth: np.ndarray, inside: np.ndarray) -> list[float]:
     values = image[inside].astype(np.float64)
     mean, deviation = float(values.mean()), float(values.std())
     skewness = float(np.mean((values - mean) ** 3)) / max(deviation, FLOOR) ** 3
