@@ -7,8 +7,8 @@
 
 Training data: random ellipses, ln α uniform for α from 0.1 to 15, noise 0.03, one velocity scale.
 Test data: 300 unseen pairs each at α = 0.1, 1 and 10, and 300 at continuous α. `--estimate` runs
-the marginal estimate on the first `--estimates` of each. Its search starts at the prediction, which
-saves time and does not change the optimum. `--evaluate` predicts all test pairs and writes
+the marginal estimate on the first `--estimates` of each, starting at the prediction as `predict
+--refine` does. `--evaluate` predicts all test pairs and writes
 predictions and estimates to one table.
 """
 

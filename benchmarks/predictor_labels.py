@@ -153,9 +153,11 @@ def _rounded(value):
 
 def summary():
     """Print the spread of α over the conditions, the repeat error, and a regression."""
-    rows = tables.read(TABLE)
+    every = tables.read(TABLE)
+    rows = [r for r in every if r["converged"] == "True"]
     log_alpha = np.log([float(r["alpha"]) for r in rows])
-    print(f"{len(rows)} labels, ln α {log_alpha.mean():.3f}, sd {log_alpha.std():.3f}")
+    print(f"{len(every)} labels, {len(rows)} of which converged")
+    print(f"ln α {log_alpha.mean():.3f}, sd {log_alpha.std():.3f}")
     twice = {}
     for r, value in zip(rows, log_alpha, strict=True):
         twice.setdefault(r["number"], []).append(value)

@@ -1,9 +1,9 @@
-"""What a prediction saves as the start of an estimate: iterations and time. Resumable.
+"""What a prediction saves as the start of an estimate, and what it changes. Resumable.
 
     python benchmarks/predictor_refine.py --work WORK --pairs 12
 
 Held-out pairs of `predictor.py`, with the prediction of a network that has not seen the people. The
-marginal estimate starts at the default α, at the prediction (as `predict --refine` does), and at
+marginal estimate starts at the default α, at the prediction, and at
 five times and a fifth of it, as if it were wrong: one after the other in one run.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/predictor_scores.py
     python benchmarks/predictor_scores.py --work WORK
 
-Predictions of five folds are pooled. The interval is conformal across folds: half as wide as the
+Predictions of five folds are pooled. The interval is conformal across folds: its half width is the
 error that 95 % of the pairs of the other folds do not exceed, and tested on the pairs of the fold
 itself; for IXI the errors are those of all five folds. A pair is said to be unlike the training if
 its features are beyond the score that 1 % of the pairs of the other folds exceed, or if it looks
@@ -27,7 +27,8 @@ from fourierreg.learning.scores import conformal_half_width, error_statistics, p
 
 TABLE = "predictor.csv"
 ALIKE = "of one scanner, as they are"
-SIMULATED, UNSEEN_SCANNER = "simulated, five folds", "IXI, trained on OASIS"
+SIMULATED, SIMULATED_FIRST = "simulated, five folds", "simulated, first fold"
+UNSEEN_SCANNER = "IXI, trained on OASIS"
 
 
 def held_out(architecture, variant):
@@ -72,6 +73,8 @@ def subsets(columns, labels):
         "of one scanner": pooled & one,
         ALIKE: pooled & one & bare,
         UNSEEN_SCANNER: ~pooled,
+        "people unseen, first fold": columns["fold"] == "0",
+        "people unseen, first two folds": np.isin(columns["fold"], ["0", "1"]),
     }
 
 
@@ -83,31 +86,36 @@ def scores(architecture, variant):
     inside = abs(columns["predicted"] - columns["alpha"]) <= widths
     rows = []
     for name, chosen in subsets(columns, labels).items():
-        if not np.any(chosen):
+        partial = "fold" in name  # of networks that were not trained on all folds, these only
+        if not np.any(chosen) or (count < NUM_GROUPS and not partial and name != UNSEEN_SCANNER):
+            continue
+        if name.endswith("two folds") and count < 2:
             continue
         found = error_statistics(
             columns["predicted"][chosen], columns["alpha"][chosen], columns["constant"][chosen]
         )
         more = {}
-        if count == NUM_GROUPS:  # with fewer there are few errors of others
+        if count == NUM_GROUPS and not partial:  # with fewer there are few errors of others
             more["interval_factor"] = f"{np.exp(np.mean(widths[chosen])):.3f}"
             more["coverage"] = f"{np.mean(inside[chosen]):.3f}"
         looks = columns["appearance"]
-        if count == NUM_GROUPS and np.all(np.isfinite(thresholds + looks)[chosen]):
+        if count == NUM_GROUPS and not partial and np.all(np.isfinite(thresholds + looks)[chosen]):
             novel = (columns["novelty"] > thresholds) | (looks > 1)
             more["novel"] = f"{np.mean(novel[chosen]):.3f}"
-        if count < NUM_GROUPS and name != UNSEEN_SCANNER:
-            name = f"{name} ({count} of five folds)"
         rows.append(row_of(architecture, variant, name, found, **more))
     return rows
 
 
 def simulated_row(work, architecture, variant):
-    """Row of the table on simulated pairs of unseen people; None without networks of five folds."""
+    """Row of the table on simulated pairs of unseen people: of all folds, or of the first one; None
+    without a network of that."""
     paths = {
         fold: work / f"{architecture}-{variant}-{fold}.keras" for fold in FOLDS if fold.isdigit()
     }
+    name = SIMULATED
     if not all(path.exists() for path in paths.values()):
+        name, paths = SIMULATED_FIRST, {"0": paths["0"]}
+    if not paths["0"].exists():
         return None
     predicted, truth, constant = [], [], []
     for fold, path in paths.items():
@@ -118,7 +126,7 @@ def simulated_row(work, architecture, variant):
         truth += [np.log(example.alpha) for example in examples]
         constant += [model.card["mean_log_alpha"]["all"]] * len(examples)
     found = error_statistics(*map(np.array, (predicted, truth, constant)))
-    return row_of(architecture, variant, SIMULATED, found)
+    return row_of(architecture, variant, name, found)
 
 
 def row_of(architecture, variant, name, found, **more):
@@ -139,7 +147,8 @@ def main():
     options = parser.parse_args()
     networks = {(row["architecture"], row["variant"]): None for row in tables.read(PREDICTIONS)}
     rows = [row for network in networks for row in scores(*network)]
-    rows += [row for row in tables.read(TABLE) if row["pairs of"] == SIMULATED and not options.work]
+    if not options.work:
+        rows += [r for r in tables.read(TABLE) if r["pairs of"] in (SIMULATED, SIMULATED_FIRST)]
     if options.work:
         made = [simulated_row(options.work, *network) for network in networks]
         rows += [row for row in made if row is not None]

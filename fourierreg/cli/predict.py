@@ -32,7 +32,7 @@ def add_to(commands):
     parser.add_argument(
         "--refine",
         action="store_true",
-        help="confirm the prediction by one or two registrations, or estimate α in full",
+        help="run the full estimate, which confirms or replaces the prediction",
     )
     add_options(parser, *COMMON, "--backend")
     parser.set_defaults(run=run)

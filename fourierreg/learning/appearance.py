@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from fourierreg.image.foreground import background_of
 from fourierreg.learning.examples import Example, read_example
 
 OF_AN_IMAGE = ("brightness", "contrast", "skewness", "detail", "edges", "shading", "size")
-OF_A_PAIR = ("difference", "correlation", "overlap")
+OF_A_PAIR = ("difference", "unshared variance", "unshared foreground")
 NAMES = tuple(f"{x} of the {end}" for end in ("source", "target") for x in OF_AN_IMAGE) + tuple(
     f"{x} of the images" for x in OF_A_PAIR
 )
 FINE, COARSE, SHADING = 1 / 64, 1 / 32, 1 / 10  # widths of Gaussians, of the field of view
 TRUNCATE = 2.5  # standard deviations
-FLOOR = 1e-4  # of the intensities, which are about 1
 BACKGROUND = 0.05  # of the intensities: interpolation leaves less around a brain
-MAX_PAIRS = 500  # of the training that the ranges are of
+FLOOR = 1e-4  # of the intensities, which are about 1
+SMALLEST_SHARE = 1e-2  # of variance or foreground that is not shared
+MIN_RANGE = 0.05  # on either side of the median, of statistics that hardly vary
+MIN_PAIRS, MAX_PAIRS = 30, 500  # that the ranges are of; with fewer there are none
 MAX_DISTANCE = 2.0  # that is not unlike the training, relative to the farthest training pair
 
 
@@ -32,15 +35,15 @@ def statistics_of(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     source, target : array, (N_1, …, N_d)
-        Normalized, with a background of zeros.
+        As the network gets them, with intensities of about 1.
 
     Notes
     -----
-    Brightness, contrast and skewness are mean, standard deviation and skewness of the intensities.
+    Brightness, contrast and skewness are mean, standard deviation and skewness of the foreground.
     The others are logarithms: rms of what a narrow Gaussian removes (detail), rms gradient after a
-    wider one (edges), deviation of local means (shading), share of voxels (size), rms difference of
-    the images, the part of the variance that they do not share (correlation), and that of their
-    foregrounds (overlap), one less Dice.
+    wider one (edges), standard deviation of local means (shading), fraction of the voxels (size),
+    rms difference of the images, 1 - r² of their correlation r (unshared variance), and 1 - Dice of
+    their foregrounds (unshared foreground).
     """
     images = [np.asarray(image, dtype=np.float32) for image in (source, target)]
     masks = [_foreground(image) for image in images]
@@ -51,18 +54,23 @@ def statistics_of(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         for image, smooth, mask in zip(images, smoothed, masks, strict=True)
         for value in _of_an_image(image, smooth, mask)
     ]
+    difference = _log(np.sqrt(np.mean((images[0] - images[1])[inside] ** 2)))
     a, b = (image[inside].astype(np.float64) for image in smoothed)
     a, b = a - a.mean(), b - b.mean()
     shared = float(np.mean(a * b)) ** 2 / max(float(np.mean(a**2) * np.mean(b**2)), FLOOR**4)
-    difference = _log(np.sqrt(np.mean((images[0] - images[1])[inside] ** 2)))
-    overlap = 2 * np.sum(masks[0] & masks[1]) / (masks[0].sum() + masks[1].sum())
-    return np.array([*found, difference, _log(1 - shared), _log(1 - overlap)])
+    dice = 2 * np.sum(masks[0] & masks[1]) / (masks[0].sum() + masks[1].sum())
+    unshared = [np.log(max(1 - share, SMALLEST_SHARE)) for share in (shared, dice)]
+    return np.array([*found, difference, *unshared])
 
 
 def _foreground(image: np.ndarray) -> np.ndarray:
-    """Voxels that differ from the background; all of an image without any."""
-    inside = abs(image) > BACKGROUND
-    return inside if inside.any() else np.ones_like(inside)
+    """Voxels that differ from the background; all of an image without one."""
+    background = background_of(image)
+    if background.threshold < 0:
+        return np.ones(image.shape, dtype=bool)
+    limit = max(background.threshold, BACKGROUND * background.scale)
+    inside = abs(image - background.value) > limit
+    return inside if inside.any() else ~inside
 
 
 def _of_an_image(image: np.ndarray, smooth: np.ndarray, inside: np.ndarray) -> list[float]:
@@ -70,46 +78,82 @@ def _of_an_image(image: np.ndarray, smooth: np.ndarray, inside: np.ndarray) -> l
     mean, deviation = float(values.mean()), float(values.std())
     skewness = float(np.mean((values - mean) ** 3)) / max(deviation, FLOOR) ** 3
     detail = _log(np.sqrt(np.mean((image - smooth)[inside] ** 2)))
-    slopes = sum(slope**2 for slope in np.gradient(_smooth(image, COARSE)))
-    edges = _log(np.sqrt(np.mean(slopes[inside])))
-    local = _smooth(image, SHADING)[inside] / _smooth(inside.astype(np.float32), SHADING)[inside]
-    return [mean, deviation, skewness, detail, edges, _log(local.std()), _log(inside.mean())]
+    coarse = _smooth(image, COARSE)
+    edges = _log(np.sqrt(np.mean(sum(slope**2 for slope in np.gradient(coarse))[inside])))
+    shading = _log(_local_means(coarse, inside).std())
+    return [mean, deviation, skewness, detail, edges, shading, _log(inside.mean())]
 
 
-def appearance_of(examples: Sequence[Example], shape: Sequence[int]) -> dict[str, Any]:
-    """Range of the statistics over training examples, or over some of many."""
-    chosen = np.unique(np.linspace(0, len(examples) - 1, MAX_PAIRS).astype(int))
-    read = (read_example(examples[index], tuple(shape)) for index in chosen)
-    return describe(np.array([statistics_of(*pair) for pair in read]))
+def _local_means(coarse: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Means over neighborhoods, of an image that is smooth enough to be sampled more coarsely."""
+    every = tuple(slice(None, None, max(1, round(COARSE * n))) for n in coarse.shape)
+    weight = _smooth(inside.astype(np.float32), COARSE)[every]
+    within = weight > 0.5
+    if not within.any():
+        return np.zeros(1)
+    return _smooth(coarse[every], SHADING)[within] / _smooth(weight, SHADING)[within]
 
 
-def describe(training: np.ndarray) -> dict[str, Any]:
-    """Range of the statistics of the training pairs, for a model card.
+def appearance_of(
+    examples: Sequence[Example], shape: Sequence[int], exchange: bool = False
+) -> dict[str, Any] | None:
+    """Range of the statistics over training examples as they are, for a model card; None for few.
 
     Parameters
     ----------
-    training : array, (pairs, statistics)
+    examples : sequence of Example
+        Of many, some are taken.
+    shape : sequence of int
+        Grid of the network.
+    exchange : bool
+        Whether a source may be a target as well. What augmentation else does is not in the ranges.
     """
-    middle = np.median(training, axis=0)
-    spread = np.maximum(0.05 * abs(middle), 1e-3)  # of a statistic that does not vary
+    if len(examples) < MIN_PAIRS:
+        return None
+    chosen = np.unique(np.linspace(0, len(examples) - 1, MAX_PAIRS).astype(int))
+    pairs = (read_example(examples[index], tuple(shape)) for index in chosen)
+    found = np.array([statistics_of(*pair) for pair in pairs])
+    if exchange:
+        source, target, both = np.split(found, [len(OF_AN_IMAGE), 2 * len(OF_AN_IMAGE)], axis=1)
+        found = np.concatenate([found, np.hstack([target, source, both])])
+    return training_ranges(found)
+
+
+def training_ranges(statistics: np.ndarray) -> dict[str, list[float]]:
+    """Median of every statistic, and distances of the farthest pair below and above it.
+
+    Parameters
+    ----------
+    statistics : array, (pairs, statistics)
+        Of the training pairs; those that are not finite do not count.
+    """
+    finite = statistics[np.all(np.isfinite(statistics), axis=1)]
+    middle = np.median(finite, axis=0)
     return {
         "middle": _rounded(middle),
-        "below": _rounded(np.maximum(middle - training.min(axis=0), spread)),
-        "above": _rounded(np.maximum(training.max(axis=0) - middle, spread)),
+        "below": _rounded(np.maximum(middle - finite.min(axis=0), MIN_RANGE)),
+        "above": _rounded(np.maximum(finite.max(axis=0) - middle, MIN_RANGE)),
     }
 
 
 def unlikeness(record: Mapping[str, Any], statistics: np.ndarray) -> tuple[float, str]:
-    """How far a statistic is from the middle of the training pairs, and the name of the statistic.
+    """How far a pair is from the training pairs, and in what.
 
-    The distance is relative to `MAX_DISTANCE` times that of the farthest training pair on the same
-    side. It is that of the statistic for which it is largest.
+    Returns
+    -------
+    score : float
+        Distance of a statistic from the median of the training pairs, relative to `MAX_DISTANCE`
+        times that of the farthest of them on the same side: the largest over all statistics.
+    what : str
+        Words for a message.
     """
     offset = statistics - np.asarray(record["middle"])
-    reach = np.where(offset < 0, np.asarray(record["below"]), np.asarray(record["above"]))
-    scores = abs(offset) / (MAX_DISTANCE * reach)
+    ranges = np.where(offset < 0, np.asarray(record["below"]), np.asarray(record["above"]))
+    scores = np.where(np.isfinite(offset), abs(offset) / (MAX_DISTANCE * ranges), np.inf)
     largest = int(np.argmax(scores))
-    return float(scores[largest]), NAMES[largest]
+    side = "below" if offset[largest] < 0 else "above"
+    score = float(scores[largest])
+    return score, f"{NAMES[largest]}: {MAX_DISTANCE * score:.1f} times as far {side} the median"
 
 
 def _smooth(image: np.ndarray, share: float) -> np.ndarray:

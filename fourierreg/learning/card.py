@@ -128,7 +128,7 @@ def build_card(
             for name in SPLITS[1:]
             if splits[name]
         },
-        **_unseen_record(model, splits, conditions, network["output"]),
+        **_unseen_record(model, splits, conditions, network["output"], training["exchange"]),
         "versions": _versions(),
     }
 
@@ -138,6 +138,7 @@ def _unseen_record(
     splits: Mapping[str, Sequence[Example]],
     conditions: Conditions,
     output: str,
+    exchange: bool,
 ) -> dict[str, Any]:
     """The interval of predictions, from the test split (or validation, without one), and what tells
     pairs that are unlike those of the training."""
@@ -153,7 +154,7 @@ def _unseen_record(
     return {
         "interval": {"from": f"{name} split", **conformal_half_width(predicted - truth)},
         "novelty": describe(*features),
-        "appearance": appearance_of(splits["train"], conditions.shape),
+        "appearance": appearance_of(splits["train"], conditions.shape, exchange),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fourierreg.learning.appearance import MAX_DISTANCE, unlikeness
+from fourierreg.learning.appearance import unlikeness
 from fourierreg.learning.novelty import novelty
 from fourierreg.learning.scores import ALL, SMALLEST_ALPHA
 from fourierreg.registration.result import Registration
@@ -33,8 +33,8 @@ class Prediction:
     novelty : float or None
         How unlike the training pairs this one is: above 1 if its features in the network are
         farther from those of the training than in 99 of 100 held-out pairs, or if a statistic of
-        its images (brightness, detail, difference, …) is more than twice as far from the usual as
-        in any training pair. None where the card of the network has neither.
+        its images (brightness, detail, difference, …) is more than twice as far from the median as
+        in any training pair that was looked at. None where the card of the network has neither.
     status : str
         A sentence, with a remedy if the result is doubtful.
     seconds : float
@@ -98,7 +98,7 @@ def interpret(
     if unlike is not None and unlike > 1:
         status = (
             f"Predicted alpha = {alpha:.3g}, but these images are unlike those of the training "
-            f"({how}): prepare them alike, refine it, or use map_alpha."
+            f"({how}): prepare them as the model card says, refine it, or use map_alpha."
         )
     return Prediction(alpha, alpha, interval, at_edge, unlike, status, 0.0)
 
@@ -112,9 +112,8 @@ def _unlikeness(
         score = novelty(card["novelty"], features)
         found.append((score, f"{score:.1f} times as far as 99 % of held-out pairs"))
     if statistics is not None:
-        score, name = unlikeness(card["appearance"], statistics)
-        times = MAX_DISTANCE * score
-        found.append((score, f"{name}: {times:.1f} times as unusual as in any training pair"))
+        score, what = unlikeness(card["appearance"], statistics)
+        found.append((score, f"{what} as in the training pairs"))
     return max(found) if found else (None, "")
 
 

@@ -46,8 +46,8 @@ def predict_alpha(
     sigma : float or "estimate", optional
         Noise level for which α is wanted; an error if the network was trained for another.
     refine : bool
-        Run `map_alpha` from the prediction. One or two registrations confirm a good prediction;
-        otherwise the search continues to the full estimate.
+        Run `map_alpha` as for the labels of the training. The prediction is accepted if the
+        interval of this estimate contains it.
     **settings
         Keywords of `map_alpha` for the refinement.
 
