@@ -41,9 +41,9 @@ def refine_prediction(
 
     With a given σ the search starts from the prediction, which saves time where α may be anything,
     as on bull-eyes. Far from the optimum the posterior is flat, so that a search that starts from a
-    wrong prediction may fail; it is then repeated from the default start. With an estimated σ it starts
-    where the labels of the training did: on brains a start from the prediction takes as long, and
-    ends elsewhere by up to .14 in ln α (benchmarks/predictor_refine.py).
+    wrong prediction may fail; it is then repeated from the default start. With an estimated σ it
+    starts where the labels of the training did: on brains a start from the prediction takes as
+    long, and ends elsewhere by up to .14 in ln α (benchmarks/predictor_refine.py).
     """
     settings = {"posterior": "marginal", **settings}
     used = dict(settings)
