@@ -1,11 +1,12 @@
 """Whether `brain-3d` says that a pair is unlike those it was trained on.
 
-    python benchmarks/predictor_outsiders.py --data AFIDS --heads HEADS
+    python benchmarks/predictor_outsiders.py --data HELD_OUT AFIDS --heads HEADS
 
-The pairs are of people of another study, prepared alike, and changed as people's files are wrong:
-another contrast, turned, shifted, with a skull, one image twice, far more noise or smoothing than
-in the training. HEADS holds raw scans with a skull; each is put on the cube by its center. False
-alarms on people of the training's own studies are in the table of `predictor_scores.py`.
+HELD_OUT has the two people that `predictor.py` keeps out of the training, AFIDS those
+of another study, prepared likewise. Their pairs are changed as people's files are wrong: another
+contrast, turned, shifted, one image twice, far more noise or smoothing than in the training. HEADS
+holds raw scans with a skull; each is put on the cube by its center. False alarms on people of the
+training's own studies are in the table of `predictor_scores.py`.
 """
 
 import argparse
@@ -98,31 +99,43 @@ def on_cube(head, cube):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="brains prepared as those of the training")
+    parser.add_argument("--data", required=True, nargs="+", help="folders of brains")
     parser.add_argument("--heads", help="folder of raw scans with a skull")
     parser.add_argument("--model", default="brain-3d")
     options = parser.parse_args()
     model = fourierreg.load_model(options.model)
-    paths = sorted(Path(options.data).glob("*_t1.nii.gz"))
-    brains = [read_image(path, path.name) for path in paths]
-    made = list(pairs_of([resized(image, model.shape) for image in brains]))
-    if options.heads:
-        heads = [
-            resized(on_cube(read_image(path, path.name), brains[0]), model.shape)
-            for path in sorted(Path(options.heads).glob("*.nii.gz"))
-        ]
-        made += [("heads with a skull", *pair) for pair in permutations(heads, 2)]
     rows = []
-    for name in dict.fromkeys(change for change, *_ in made):
+    for folder in map(Path, options.data):
+        brains = images_in(folder, "*_t1.nii.gz")
+        made = list(pairs_of([resized(image, model.shape) for image in brains]))
+        rows += rows_of(model, folder.name, made)
+    if options.heads:
+        heads = [on_cube(head, brains[0]) for head in images_in(options.heads, "*.nii.gz")]
+        heads = [resized(head, model.shape) for head in heads]
+        made = [("heads with a skull", *pair) for pair in permutations(heads, 2)]
+        rows += rows_of(model, Path(options.heads).name, made)
+    tables.replace(TABLE, rows)
+
+
+def images_in(folder, pattern):
+    """Images of a folder."""
+    return [read_image(path, path.name) for path in sorted(Path(folder).glob(pattern))]
+
+
+def rows_of(model, name, made):
+    """What a network says of pairs: a row for each change."""
+    rows = []
+    for change in dict.fromkeys(change for change, *_ in made):
         found = [
             fourierreg.predict_alpha(model, source, target)
-            for change, source, target in made
-            if change == name
+            for other, source, target in made
+            if other == change
         ]
         novelty = [prediction.novelty for prediction in found]
         rows.append(
             {
-                "change": name,
+                "people of": name,
+                "change": change,
                 "pairs": len(found),
                 "said to be unlike": sum(value > 1 for value in novelty),
                 "at the edge of the range": sum(prediction.at_edge for prediction in found),
@@ -131,7 +144,7 @@ def main():
             }
         )
         print(rows[-1], flush=True)
-    tables.replace(TABLE, rows)
+    return rows
 
 
 if __name__ == "__main__":

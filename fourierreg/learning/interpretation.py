@@ -33,8 +33,8 @@ class Prediction:
     novelty : float or None
         How unlike the training pairs this one is: above 1 if its features in the network are
         farther from those of the training than in 99 of 100 held-out pairs, or if a statistic of
-        its images (brightness, detail, difference, …) is more than twice as far from the median as
-        in any training pair that was looked at. None where the card of the network has neither.
+        its images (brightness, detail, difference, …) is more than 1.5 times as far from the median
+        as in any training pair that was looked at. None where the card of the network has neither.
     status : str
         A sentence, with a remedy if the result is doubtful.
     seconds : float
@@ -113,7 +113,7 @@ def _unlikeness(
         found.append((score, f"{score:.1f} times as far as 99 % of held-out pairs"))
     if statistics is not None:
         score, what = unlikeness(card["appearance"], statistics)
-        found.append((score, f"{what} as in the training pairs"))
+        found.append((score, f"{what} as any training pair"))
     return max(found) if found else (None, "")
 
 
