@@ -2,13 +2,15 @@
 
     python benchmarks/predictor_scores.py
     python benchmarks/predictor_scores.py --work WORK
+    python benchmarks/predictor_scores.py --other OTHER
 
 Predictions of five folds are pooled. The interval is conformal across folds: its half width is the
 error that 95 % of the pairs of the other folds do not exceed, and tested on the pairs of the fold
 itself; for IXI the errors are those of all five folds. A pair is said to be unlike the training if
 its features are beyond the score that 1 % of the pairs of the other folds exceed, or if it looks
 unusual. --work adds what the networks in WORK say of simulated pairs of people they have not seen,
-whose α is known.
+whose α is known; --other what the shipped one says of the pairs of another study in OTHER
+(`predictor_labels.py --of-other-studies`), with its own interval.
 """
 
 import argparse
@@ -16,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import tables
-from predictor import FOLDS, PREDICTIONS, simulated_folder
-from predictor_labels import NUM_GROUPS
+from predictor import FOLDS, NETWORK, PREDICTIONS, simulated_folder
+from predictor_labels import NUM_GROUPS, OTHER_TABLE
 from predictor_labels import TABLE as LABELS
+from predictor_registrations import images_of
 
 import fourierreg
 from fourierreg.learning.examples import read_dataset
@@ -28,7 +31,7 @@ from fourierreg.learning.scores import conformal_half_width, error_statistics, p
 TABLE = "predictor.csv"
 ALIKE = "of one scanner, as they are"
 SIMULATED, SIMULATED_FIRST = "simulated, five folds", "simulated, first fold"
-UNSEEN_SCANNER = "IXI, trained on OASIS"
+UNSEEN_SCANNER, OTHER_STUDY = "IXI, trained on OASIS", "OASIS-TRT, by the shipped network"
 
 
 def held_out(architecture, variant):
@@ -129,6 +132,25 @@ def simulated_row(work, architecture, variant):
     return row_of(architecture, variant, name, found)
 
 
+def other_row(work):
+    """Row of the table on pairs of another study, by the shipped network."""
+    model = fourierreg.load_model("brain-3d")
+    labels = [row for row in tables.read(OTHER_TABLE) if row["converged"] == "True"]
+    predictions = [fourierreg.predict_alpha(model, *images_of(work, row)) for row in labels]
+    truth = np.log([float(row["alpha"]) for row in labels])
+    predicted = np.log([prediction.alpha for prediction in predictions])
+    found = error_statistics(predicted, truth, model.card["mean_log_alpha"]["all"])
+    width = model.card["interval"]["half_width"]
+    return row_of(
+        *NETWORK,
+        OTHER_STUDY,
+        found,
+        interval_factor=f"{np.exp(width):.3f}",
+        coverage=f"{np.mean(abs(predicted - truth) <= width):.3f}",
+        novel=f"{np.mean([prediction.novelty > 1 for prediction in predictions]):.3f}",
+    )
+
+
 def row_of(architecture, variant, name, found, **more):
     """Row of the table."""
     return {
@@ -144,14 +166,18 @@ def row_of(architecture, variant, name, found, **more):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="folder of the networks and simulated pairs")
+    parser.add_argument("--other", type=Path, help="folder of pairs of another study")
     options = parser.parse_args()
     networks = {(row["architecture"], row["variant"]): None for row in tables.read(PREDICTIONS)}
     rows = [row for network in networks for row in scores(*network)]
-    if not options.work:
-        rows += [r for r in tables.read(TABLE) if r["pairs of"] in (SIMULATED, SIMULATED_FIRST)]
+    kept = () if options.work else (SIMULATED, SIMULATED_FIRST)
+    kept += () if options.other else (OTHER_STUDY,)
+    rows += [row for row in tables.read(TABLE) if row["pairs of"] in kept]
     if options.work:
         made = [simulated_row(options.work, *network) for network in networks]
         rows += [row for row in made if row is not None]
+    if options.other:
+        rows.append(other_row(options.other))
     tables.replace(TABLE, rows)
     for row in rows:
         text = (
