@@ -112,6 +112,22 @@ def test_refinement_accepts_a_right_prediction_and_replaces_a_wrong_one(bullseye
     assert not replaced.accepted and replaced.alpha < 1e3
 
 
+@pytest.mark.parametrize(("sigma", "start"), [(0.05, "prediction"), ("estimate", "default")])
+def test_refinement_starts_where_the_labels_did(brain_model, tmp_path, monkeypatch, sigma, start):
+    """From the prediction only with a given σ."""
+    path, starts = tmp_path / "model.keras", []
+    save_with_card(fourierreg.load_model(brain_model).network, path, data.card(sigma=[sigma]))
+
+    def map_alpha(*images, **options):
+        starts.append(options.get("alpha0", "default"))
+        return fourierreg.map_alpha(*images, **options)
+
+    monkeypatch.setattr("fourierreg.learning.refinement.map_alpha", map_alpha)
+    found = fourierreg.predict_alpha(path, *data.heads(), refine=True)
+    assert starts[0] == ({"prediction": found.predicted, "default": "default"}[start])
+    assert ("alpha0" in found.settings) is (start == "prediction") or len(starts) == 2
+
+
 def test_settings_without_refinement_are_refused(brain_model):
     with pytest.raises(TypeError, match="modes: expected with refine=True only"):
         fourierreg.predict_alpha(brain_model, *heads(), modes=6)
