@@ -2,8 +2,9 @@
 
     python benchmarks/predictor.py --work WORK --folds 0 1 2 3 4 ixi final
     python benchmarks/predictor.py --work WORK --folds 0 1 --variant short --architecture resnet3d
-    python benchmarks/predictor.py --work WORK --folds 0 --variant clean
-    python benchmarks/predictor.py --work WORK --folds 0 --variant both
+    python benchmarks/predictor.py --work WORK --folds 0 ixi --variant clean
+    python benchmarks/predictor.py --work WORK --folds 0 ixi --variant both
+    python benchmarks/predictor.py --work WORK --folds 0 --variant tuned
 
 WORK is that of `predictor_labels.py` and `predictor_simulated.py`. In a fold the pairs within one
 group of people are predicted by a network that was trained on the pairs of the other four; in

@@ -1,6 +1,6 @@
 """What a prediction saves as the start of an estimate, and what it changes. Resumable.
 
-    python benchmarks/predictor_refine.py --work WORK --pairs 12
+    python benchmarks/predictor_refine.py --work WORK --pairs 10
 
 Held-out pairs of `predictor.py`, with the prediction of a network that has not seen the people. The
 marginal estimate starts at the default α, at the prediction, and at
@@ -23,7 +23,7 @@ STARTS = {"default": None, "prediction": 1.0, "five times": 5.0, "a fifth": 0.2}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="predictor-labels")
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=10)
     options = parser.parse_args()
     for row in chosen_pairs(options.pairs):
         if tables.has(TABLE, number=row["number"]):

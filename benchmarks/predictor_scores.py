@@ -29,8 +29,9 @@ from fourierreg.learning.novelty import RATE
 from fourierreg.learning.scores import conformal_half_width, error_statistics, predict_log_alpha
 
 TABLE = "predictor.csv"
-ALIKE = "of one scanner, as they are"
+ONE_QUALITY = "of one scanner, as they are"
 SIMULATED, SIMULATED_FIRST = "simulated, five folds", "simulated, first fold"
+FIRST, FIRST_TWO = "people unseen, first fold", "people unseen, first two folds"
 UNSEEN_SCANNER, OTHER_STUDY = "IXI, trained on OASIS", "OASIS-TRT, by the shipped network"
 
 
@@ -74,10 +75,10 @@ def subsets(columns, labels):
         "people unseen": pooled,
         "as they are": pooled & bare,
         "of one scanner": pooled & one,
-        ALIKE: pooled & one & bare,
+        ONE_QUALITY: pooled & one & bare,
         UNSEEN_SCANNER: ~pooled,
-        "people unseen, first fold": columns["fold"] == "0",
-        "people unseen, first two folds": np.isin(columns["fold"], ["0", "1"]),
+        FIRST: columns["fold"] == "0",
+        FIRST_TWO: np.isin(columns["fold"], ["0", "1"]),
     }
 
 
@@ -87,22 +88,21 @@ def scores(architecture, variant):
     widths, thresholds = intervals(columns)
     count = len(set(columns["fold"]) - {"ixi"})
     inside = abs(columns["predicted"] - columns["alpha"]) <= widths
-    rows = []
+    complete, rows = count == NUM_GROUPS, []
     for name, chosen in subsets(columns, labels).items():
-        partial = "fold" in name  # of networks that were not trained on all folds, these only
-        if not np.any(chosen) or (count < NUM_GROUPS and not partial and name != UNSEEN_SCANNER):
-            continue
-        if name.endswith("two folds") and count < 2:
+        partial = name in (FIRST, FIRST_TWO)
+        known = complete or name in (FIRST, UNSEEN_SCANNER) or (name == FIRST_TWO and count > 1)
+        if not known or not np.any(chosen):
             continue
         found = error_statistics(
             columns["predicted"][chosen], columns["alpha"][chosen], columns["constant"][chosen]
         )
         more = {}
-        if count == NUM_GROUPS and not partial:  # with fewer there are few errors of others
+        if complete and not partial:  # otherwise there are few errors of others
             more["interval_factor"] = f"{np.exp(np.mean(widths[chosen])):.3f}"
             more["coverage"] = f"{np.mean(inside[chosen]):.3f}"
         looks = columns["appearance"]
-        if count == NUM_GROUPS and not partial and np.all(np.isfinite(thresholds + looks)[chosen]):
+        if complete and not partial and np.all(np.isfinite(thresholds + looks)[chosen]):
             novel = (columns["novelty"] > thresholds) | (looks > 1)
             more["novel"] = f"{np.mean(novel[chosen]):.3f}"
         rows.append(row_of(architecture, variant, name, found, **more))

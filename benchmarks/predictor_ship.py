@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tables
 from predictor import LICENSE, NETWORK
-from predictor_scores import ALIKE, SIMULATED, TABLE, UNSEEN_SCANNER, held_out
+from predictor_scores import ONE_QUALITY, SIMULATED, TABLE, UNSEEN_SCANNER, held_out
 
 import fourierreg
 from fourierreg.learning.card import save_with_card
@@ -26,12 +26,12 @@ ALL = "people unseen"
 
 def note_of(found):
     """What the errors on real pairs of unseen people say, in a sentence or two."""
-    every, alike, other = (found[name] for name in (ALL, ALIKE, UNSEEN_SCANNER))
+    every, one, other = (found[name] for name in (ALL, ONE_QUALITY, UNSEEN_SCANNER))
     note = (
         f"On real pairs of unseen people its median error of ln α is "
         f"{every['median_absolute_error']:.2f}, R² {every['r_squared']:.2f}"
     )
-    if alike["r_squared"] <= 0:
+    if one["r_squared"] <= 0:
         note += "; among scans of one scanner as they are it is no better than their mean"
     if other["mse"] >= other["mse_of_constant"]:
         note += "; on a scanner that it has not seen it is no better than the mean"

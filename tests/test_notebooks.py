@@ -34,6 +34,8 @@ def test_notebook_is_committed_with_figures_and_without_errors(path):
     assert any(output.output_type == "display_data" for output in outputs)  # a figure
     assert not any(output.output_type == "error" for output in outputs)
     assert not any(output.get("name") == "stderr" for output in outputs)
+    assert "widgets" not in read(path).metadata  # states hold whole volumes
+    assert path.stat().st_size < 2e6
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
