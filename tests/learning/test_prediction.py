@@ -124,8 +124,10 @@ def test_refinement_starts_where_the_labels_did(brain_model, tmp_path, monkeypat
 
     monkeypatch.setattr("fourierreg.learning.refinement.map_alpha", map_alpha)
     found = fourierreg.predict_alpha(path, *data.heads(), refine=True)
-    assert starts[0] == ({"prediction": found.predicted, "default": "default"}[start])
-    assert ("alpha0" in found.settings) is (start == "prediction") or len(starts) == 2
+    if start == "default":
+        assert starts == ["default"] and "alpha0" not in found.settings
+    else:
+        assert starts[0] == found.predicted
 
 
 def test_settings_without_refinement_are_refused(brain_model):
